@@ -1,0 +1,32 @@
+"""Fixtures of the whole suite: scripts run as subprocesses, a tiny model made from a config, the shared real data."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED_DATA = ROOT.parent / "shared" / "data"
+sys.path.insert(0, str(ROOT))
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models are many times faster so on a busy machine
+
+
+def run_script(name, *args, cwd=None, env=None, timeout=300, stdin=None):
+    """Run a script of the toolkit as a user would; returns the CompletedProcess with text output."""
+    command = [sys.executable, str(ROOT / name), *map(str, args)]
+    environment = {**os.environ, **(env or {})}
+    return subprocess.run(
+        command, cwd=cwd, env=environment, timeout=timeout, input=stdin, capture_output=True, text=True
+    )
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """Folder of the real data; tests that need it skip where it is absent."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("../shared/data is not on this machine")
+    return SHARED_DATA

@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 
 MAX_SENTENCE_CHARS = 900  # one string to translate: 900 four-byte characters still fit MAX_URL_BYTES
-ABBREVIATIONS = frozenset(  # words after which a full stop does not end the sentence
-    "mr mrs ms dr prof st sr jr vs cf no nos vol vols fig figs ed eds pp art approx ca al gen col lt sgt capt cmdr adm "
-    "maj rev hon gov sen rep pres mt ft messrs mme mlle bzw usw nr bijv dhr mevr jhr mw drs ing ir sra srta ud uds núm "
-    "pág jan feb mar apr jun jul aug sep sept oct okt nov dec dez".split()
+ABBREVIATION = re.compile(  # words after which a full stop does not end the sentence
+    r"(?i:.*[-–/])?(?i:mr|mrs|ms|dr|prof|st|sr|jr|vs|cf|nos?|vols?|figs?|eds?|pp|art|approx|ca|al|gen|col|lt|sgt|capt|"
+    r"cmdr|adm|maj|rev|hon|gov|sen|rep|pres|mt|ft|messrs|mme|mlle|bzw|usw|nr|bijv|dhr|mevr|jhr|mw|drs|ing|ir|sra|srta|"
+    r"uds?|núm|pág|jan|feb|mar|apr|jun|jul|aug|sept?|oct|okt|nov|dec|dez)"
 )
 LINE = re.compile(r"[^\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
 SENTENCE_END = re.compile(r"""[.!?…]+["'”’»)\]]*(?=\s)|[।۔؟]+[”’»)]*(?=\s)|[。！？｡]+[”’」』）]*""")
@@ -48,8 +48,8 @@ def _ends_sentence(line: str, mark: int, end: int) -> bool:
         return line[mark] in "。！？｡" and bool(line[end:].strip())
     if line[mark] != "." or line[mark : mark + 2] == "..":
         return True
-    word = re.split(r"[\s\"'“‘«„(\[¿¡–—/-]", line[:mark])[-1]
-    return word.lower() not in ABBREVIATIONS and not ACRONYM.fullmatch(word)
+    word = "".join(line[:mark].split()[-1:]).lstrip("\"'“‘«„([¿¡")
+    return not ABBREVIATION.fullmatch(word) and not ACRONYM.fullmatch(word)
 
 
 def _strip_span(text: str, start: int, end: int) -> tuple[int, int]:

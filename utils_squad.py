@@ -6,14 +6,19 @@ by the functions that need them, so that `--help` and the data scripts start at 
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import errno
 import functools
+import itertools
 import json
 import logging
+import math
 import os
+import re
 import signal
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -213,7 +218,7 @@ def load_squad(path: str, *, answers_required: bool = True) -> dict[str, Any]:
     """A validated SQuAD v1.1 or v2.0 document, as parsed, with three things made uniform in place.
 
     Every question has a string `id`, a boolean `is_impossible`, and a list `answers` (`[]` where an unanswerable
-    question leaves it out). answers_required: an answerable question must have its `answers` key. Unknown keys are kept.
+    question leaves it out). answers_required: an answerable question must have its `answers`. Unknown keys are kept.
     Raises SquadError at the first fault, with file, paragraph, question and remedy.
     """
     document = read_json(path)
@@ -301,3 +306,644 @@ def read_examples(document: dict[str, Any]) -> list[Example]:
         )
         for paragraph, qa in iter_questions(document)
     ]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Windows: every question with a slice of its context, as flat int32 arrays
+# ---------------------------------------------------------------------------------------------------------------------
+
+WORD = re.compile("[^ \t\r\n\u202f]+")  # the 2020 script splits contexts at these five characters and no other
+TOKENIZER_CHUNK = 8192  # texts a call: bounds the memory of the Rust encodings, about 1 KiB each
+
+
+class PairTemplate(NamedTuple):
+    """Special ids around a question and a context piece list, and the segment ids of the five parts.
+
+    BERT: [CLS] question [SEP] context [SEP]; RoBERTa: <s> question </s></s> context </s>.
+    """
+
+    prefix: tuple[int, ...]
+    middle: tuple[int, ...]
+    suffix: tuple[int, ...]
+    segments: tuple[int, int, int, int, int]
+    pad_id: int
+    cls_index: int
+
+    @property
+    def num_special(self) -> int:
+        return len(self.prefix) + len(self.middle) + len(self.suffix)
+
+
+class Windows:
+    """All windows of a file: the pieces of each distinct context once, and five integers a window.
+
+    examples: the questions, in file order. first_window: int64 (E + 1,), windows of example e are
+    [first_window[e], first_window[e + 1]). Per window, int32 (W,): example_index, start and length (pieces of the
+    context, relative to its first piece), start_position and end_position (training labels, positions in the window).
+    dropped: ids of training questions whose answer is not in the words that its offset names.
+    """
+
+    def __init__(self, examples: list[Example], template: PairTemplate, contexts: _Ragged, questions: _Ragged) -> None:
+        self.examples, self.template = examples, template
+        self.contexts, self.questions = contexts, questions
+        self.dropped: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self.example_index)
+
+    def words(self, example: int) -> list[str]:
+        """The context of an example as the whitespace words that predictions are cut from."""
+        return WORD.findall(self.examples[example].context)
+
+    def context_pieces(self, window: int) -> tuple[Any, Any]:
+        """(piece ids, word index of each piece) of one window, both int32 (length,)."""
+        row = self.context_row[self.example_index[window]]
+        first = self.contexts.first[row] + self.start[window]
+        span = slice(first, first + self.length[window])
+        return self.contexts.values[span], self.contexts.word[span]
+
+    def context_offset(self, window: int) -> int:
+        """Position of the window's first context piece."""
+        question = self.questions.length(self.question_row[self.example_index[window]])
+        return len(self.template.prefix) + question + len(self.template.middle)
+
+    def num_tokens(self) -> Any:
+        """Real tokens of each window, specials included: int64 (W,)."""
+        rows = self.question_row[self.example_index]
+        return self.length + (self.questions.first[rows + 1] - self.questions.first[rows]) + self.template.num_special
+
+    def assemble(self, indices: Iterable[int]) -> tuple[Any, Any, Any]:
+        """Windows `indices` laid end to end without padding.
+
+        Returns input_ids and token_type_ids, int64 (total tokens,), and the window lengths, int64 (B,).
+        """
+        import numpy as np
+
+        template, segments, parts, lengths = self.template, [], [], []
+        for window in indices:
+            row = self.question_row[self.example_index[window]]
+            question = self.questions[row]
+            context, _ = self.context_pieces(window)
+            parts += (template.prefix, question, template.middle, context, template.suffix)
+            lengths.append(template.num_special + len(question) + len(context))
+            segments += (
+                len(template.prefix),
+                len(question),
+                len(template.middle),
+                len(context),
+                len(template.suffix),
+            )
+        input_ids = np.concatenate(parts, dtype=np.int64, casting="unsafe")
+        token_type_ids = np.repeat(np.tile(np.array(template.segments, np.int64), len(lengths)), segments)
+        return input_ids, token_type_ids, np.array(lengths, np.int64)
+
+    def max_context(self, example: int) -> list[Any]:
+        """One bool array (length,) a window of the example: true where the token has its maximum context there.
+
+        Score of a token: min(left, right) + 0.01 * window length; the earlier window wins a tie (Devlin et al. 2019).
+        """
+        import numpy as np
+
+        first, last = self.first_window[example], self.first_window[example + 1]
+        if last - first == 1:
+            return [np.ones(self.length[first], bool)]
+        starts, lengths = self.start[first:last, None], self.length[first:last, None]
+        position = np.arange(starts[-1, 0] + lengths[-1, 0])
+        left, right = position - starts, starts + lengths - 1 - position
+        scores = np.where((left >= 0) & (right >= 0), np.minimum(left, right) + 0.01 * lengths, -1.0)
+        best = scores.argmax(axis=0)
+        return [best[s : s + n] == k for k, (s, n) in enumerate(zip(starts[:, 0], lengths[:, 0], strict=True))]
+
+
+class _Ragged:
+    """Rows of different length in one flat int32 array: row r is values[first[r]:first[r + 1]]."""
+
+    def __init__(self, values: Any, first: Any, word: Any = None) -> None:
+        self.values, self.first, self.word = values, first, word
+
+    def __getitem__(self, row: int) -> Any:
+        return self.values[self.first[row] : self.first[row + 1]]
+
+    def length(self, row: int) -> int:
+        return int(self.first[row + 1] - self.first[row])
+
+
+def make_windows(
+    examples: list[Example],
+    tokenizer: Any,
+    *,
+    max_seq_length: int = 384,
+    doc_stride: int = 128,
+    max_query_length: int = 64,
+    training: bool = False,
+) -> Windows:
+    """Windows of all examples, equal to those of the 2020 script in every field.
+
+    tokenizer: a fast transformers tokenizer. Lengths and doc_stride are in tokens; window k of a context covers its
+    pieces [k * doc_stride, k * doc_stride + room) with room = max_seq_length - question - specials. With `training`,
+    labels come from the first answer and questions whose answer cannot be found are dropped.
+    """
+    import numpy as np
+
+    template = pair_template(tokenizer)
+    table = _PieceTable(tokenizer)
+    context_rows, context_index = _distinct(example.context for example in examples)
+    question_rows, question_index = _distinct(example.question for example in examples)
+    contexts = table.contexts(list(context_rows))
+    questions = table.questions(list(question_rows), max_query_length)
+    windows = Windows(examples, template, contexts, questions)
+    windows.context_row, windows.question_row = context_index, question_index
+    spans = _label_pieces(windows, table) if training else None
+
+    total = np.diff(contexts.first)[context_index]
+    room = max_seq_length - template.num_special - np.diff(questions.first)[question_index]
+    count = np.where(total > 0, 1 + np.maximum(0, -(-(total - room) // doc_stride)), 0)
+    if spans is not None:
+        kept = spans[:, 0] > DROPPED
+        count = np.where(kept, count, 0)
+        windows.dropped = [example.qid for example, keep in zip(examples, kept, strict=True) if not keep]
+    windows.first_window = np.concatenate([[0], np.cumsum(count)])
+    windows.example_index = np.repeat(np.arange(len(examples), dtype=np.int32), count)
+    index = windows.example_index
+    windows.start = ((np.arange(len(index)) - windows.first_window[index]) * doc_stride).astype(np.int32)
+    windows.length = np.minimum(total[index] - windows.start, room[index]).astype(np.int32)
+    windows.start_position = windows.end_position = np.zeros(len(index), np.int32)
+    if spans is not None:
+        offset = max_seq_length - len(template.suffix) - room[index]
+        windows.start_position, windows.end_position = _window_labels(windows, spans[index], offset)
+    return windows
+
+
+def _window_labels(windows: Windows, spans: Any, offset: Any) -> tuple[Any, Any]:
+    """Label positions in each window; the [CLS] position where the window does not hold the whole answer."""
+    import numpy as np
+
+    first = spans - windows.start[:, None]
+    inside = (spans[:, 0] >= windows.start) & (first[:, 1] < windows.length) & (spans[:, 0] >= 0)
+    labels = np.where(inside[:, None], first + offset[:, None], windows.template.cls_index).astype(np.int32)
+    return labels[:, 0].copy(), labels[:, 1].copy()
+
+
+def pair_template(tokenizer: Any) -> PairTemplate:
+    """The special tokens that `tokenizer` puts around a question and a context, read off an encoded pair."""
+    encoded = tokenizer.backend_tokenizer.encode("a", "b")
+    source = encoded.sequence_ids
+    question = [i for i, s in enumerate(source) if s == 0]
+    context = [i for i, s in enumerate(source) if s == 1]
+    if not question or not context or question[0] > context[0]:
+        raise SquadError(f"{type(tokenizer).__name__}: a tokenizer that puts the context first is not supported")
+    q0, q1, c0, c1 = question[0], question[-1] + 1, context[0], context[-1] + 1
+    ids, types = encoded.ids, encoded.type_ids
+    prefix, middle, suffix = tuple(ids[:q0]), tuple(ids[q1:c0]), tuple(ids[c1:])
+    segments = (types[0], types[q0], types[q1], types[c0], types[-1])
+    cls_index = prefix.index(tokenizer.cls_token_id) if tokenizer.cls_token_id in prefix else 0
+    pad_id = 0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    return PairTemplate(prefix, middle, suffix, segments, pad_id, cls_index)
+
+
+def _distinct(texts: Iterable[str]) -> tuple[dict[str, int], Any]:
+    """({text: row} in order of first use, int32 row of each text)."""
+    import numpy as np
+
+    rows: dict[str, int] = {}
+    index = np.fromiter((rows.setdefault(text, len(rows)) for text in texts), np.int32)
+    return rows, index
+
+
+def clean_word(word: str, lower: bool = False) -> str:
+    """The word as the 2020 tokenizer saw it: control characters removed, then NFC, which the fast tokenizers skip.
+
+    lower: also lower-case a Greek word as Python does, with a final sigma at its end.
+    """
+    if word.isascii():
+        return word
+    kept = "".join(c for c in word if c.isspace() or not unicodedata.category(c).startswith("C"))
+    word = unicodedata.normalize("NFC", kept)
+    return word.lower() if lower and "\u03a3" in word else word
+
+
+class _PieceTable:
+    """Pieces of words and texts. Every distinct word of the data goes through the tokenizer once."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.backend = tokenizer.backend_tokenizer
+        self.backend.no_truncation()
+        self.backend.no_padding()
+        # WordPiece splits at whitespace before anything else, so a text is its words; other kinds see whole questions.
+        self.by_word = type(self.backend.model).__name__ == "WordPiece"
+        # A byte-level tokenizer marks the space before a word; inside a context every word has one (2020's choice).
+        byte_level = "ByteLevel" in str(self.backend.pre_tokenizer)
+        self.word_prefix = " " if byte_level else ""
+        self.lower = bool(getattr(self.backend.normalizer, "lowercase", False))
+
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        """Piece ids of each text, no special tokens added."""
+        pieces: list[list[int]] = []
+        for first in range(0, len(texts), TOKENIZER_CHUNK):
+            chunk = texts[first : first + TOKENIZER_CHUNK]
+            pieces += [e.ids for e in self.backend.encode_batch_fast(chunk, add_special_tokens=False)]
+        return pieces
+
+    def _encode_words(self, texts: list[str], prefix: str) -> _Ragged:
+        """One row a text: the pieces of its words, with the word index of each piece."""
+        import numpy as np
+
+        index: dict[str, int] = {}
+        rows = [[index.setdefault(w, len(index)) for w in WORD.findall(text)] for text in texts]
+        word_ids = np.fromiter(itertools.chain.from_iterable(rows), np.int32)
+        first_word = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
+        table = self.encode([prefix + clean_word(word, self.lower) for word in index])
+        size = np.array([len(ids) for ids in table], np.int64)
+        values = np.fromiter(itertools.chain.from_iterable(table), np.int32, count=size.sum())
+        return _gather_rows(values, size, word_ids, first_word)
+
+    def contexts(self, texts: list[str]) -> _Ragged:
+        return self._encode_words(texts, self.word_prefix)
+
+    def texts(self, texts: list[str]) -> _Ragged:
+        """One row a text, tokenised as a text of its own (questions, answers)."""
+        import numpy as np
+
+        if self.by_word:
+            return self._encode_words(texts, "")
+        pieces = self.encode([clean_word(text) for text in texts])
+        first = np.concatenate([[0], np.cumsum([len(ids) for ids in pieces])]).astype(np.int64)
+        return _Ragged(np.fromiter(itertools.chain.from_iterable(pieces), np.int32), first)
+
+    def questions(self, texts: list[str], max_query_length: int) -> _Ragged:
+        """Questions cut to max_query_length pieces."""
+        import numpy as np
+
+        whole = self.texts(texts)
+        size = np.diff(whole.first)
+        keep = np.arange(len(whole.values)) - np.repeat(whole.first[:-1], size) < max_query_length
+        first = np.concatenate([[0], np.cumsum(np.minimum(size, max_query_length))])
+        return _Ragged(whole.values[keep], first)
+
+
+def _gather_rows(values: Any, size: Any, word_ids: Any, first_word: Any) -> _Ragged:
+    """Replace each word id by its pieces. values: pieces of all distinct words end to end; size: how many each has."""
+    import numpy as np
+
+    offset = np.cumsum(size) - size
+    counts = size[word_ids]
+    end = np.cumsum(counts)
+    position = np.arange(end[-1] if len(end) else 0, dtype=np.int32)
+    pieces = values[np.repeat((offset[word_ids] - (end - counts)).astype(np.int32), counts) + position]
+    first = np.concatenate([[0], end])[first_word]
+    word_in_row = np.arange(len(word_ids)) - np.repeat(first_word[:-1], np.diff(first_word))
+    return _Ragged(pieces, first, np.repeat(word_in_row.astype(np.int32), counts))
+
+
+DROPPED = -2  # span of a training question whose answer is not in the words that its offset names
+NO_ANSWER = -1  # span of an unanswerable question
+
+
+def _label_pieces(windows: Windows, table: _PieceTable) -> Any:
+    """First and last context piece of each example's first answer: int64 (E, 2), or NO_ANSWER or DROPPED twice."""
+    import numpy as np
+
+    spans = np.full((len(windows.examples), 2), NO_ANSWER, np.int64)
+    answerable = [e for e, example in enumerate(windows.examples) if not example.is_impossible]
+    texts, rows = _distinct(windows.examples[e].answers[0].text for e in answerable)
+    plain = table.texts(list(texts))
+    spaced = table.texts([" " + text for text in texts]) if table.word_prefix else plain
+    layouts: dict[int, tuple[Any, Any]] = {}
+    for example, row in zip(answerable, rows, strict=True):
+        context_row = windows.context_row[example]
+        if context_row not in layouts:
+            layouts[context_row] = _word_layout(windows, example)
+        span = _answer_words(windows.examples[example], *layouts[context_row][0])
+        forms = (plain[row],) if spaced is plain else (plain[row], spaced[row])
+        spans[example] = _answer_pieces(windows.contexts[context_row], layouts[context_row][1], span, forms)
+    return spans
+
+
+def _word_layout(windows: Windows, example: int) -> tuple[tuple[list[str], list[int]], Any]:
+    """((words, their first characters), first piece of each word and the end) of an example's context."""
+    import numpy as np
+
+    matches = list(WORD.finditer(windows.examples[example].context))
+    row = windows.context_row[example]
+    word_of_piece = windows.contexts.word[windows.contexts.first[row] : windows.contexts.first[row + 1]]
+    first_piece = np.searchsorted(word_of_piece, np.arange(len(matches) + 1))
+    return ([m.group() for m in matches], [m.start() for m in matches]), first_piece
+
+
+def _answer_words(example: Example, words: list[str], starts: list[int]) -> tuple[int, int] | None:
+    """First and last word that the answer's offsets touch, or None when its text is not in those words."""
+    text, start = example.answers[0]
+    first = bisect.bisect_right(starts, start) - 1
+    last = bisect.bisect_right(starts, min(start + len(text), len(example.context)) - 1) - 1
+    actual = " ".join(words[first : last + 1]) if first >= 0 else ""
+    if not text.strip() or last < first:
+        return None
+    # The second try mends 2020's silent loss of answers with a non-breaking space or another Unicode form.
+    found = " ".join(text.split()) in actual or _squash(text) in _squash(actual)
+    return (first, last) if found else None
+
+
+def _squash(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def _answer_pieces(pieces: Any, first_piece: Any, span: tuple[int, int] | None, forms: tuple[Any, ...]) -> tuple:
+    """First and last piece of the answer, shrunk to its own pieces where they stand inside the words' pieces.
+
+    `(1895-1943)` with the answer `1895` -> the pieces of `1895` alone.
+    """
+    if span is None:
+        return DROPPED, DROPPED
+    first, last = int(first_piece[span[0]]), int(first_piece[span[1] + 1]) - 1
+    within = pieces[first : last + 1].tolist()
+    for form in (form.tolist() for form in forms):
+        for shift in range(len(within) - len(form) + 1 if form else 0):
+            if within[shift : shift + len(form)] == form:
+                return first + shift, first + shift + len(form) - 1
+    return (first, last) if first <= last else (DROPPED, DROPPED)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Decoding: from start and end logits to n-best lists and answer texts
+# ---------------------------------------------------------------------------------------------------------------------
+
+INDEX_BITS = 20  # positions in a composite sort key; 2**20 is far above any max_seq_length
+
+
+class Candidate(NamedTuple):
+    """One entry of an n-best list; the null answer has the text ""."""
+
+    text: str
+    probability: float
+    start_logit: float
+    end_logit: float
+
+
+class Prediction(NamedTuple):
+    """Decoded answer of one question. null_odds: null score - best non-null score; 0.0 without v2."""
+
+    qid: str
+    text: str
+    nbest: list[Candidate]
+    null_odds: float
+
+
+class Decoder:
+    """n-best decoding of the BERT SQuAD script (Devlin et al. 2019), a block of windows at a time.
+
+    do_lower_case: whether the tokenizer lower-cases, which the realignment of word pieces with the text must follow.
+    max_answer_length: tokens, inclusive. null_score_diff_threshold: the null answer is predicted when null_odds is
+    strictly above it (v2 only).
+    """
+
+    def __init__(
+        self,
+        windows: Windows,
+        tokenizer: Any,
+        *,
+        n_best_size: int = 20,
+        max_answer_length: int = 30,
+        version_2_with_negative: bool = True,
+        null_score_diff_threshold: float = 0.0,
+        do_lower_case: bool = False,
+    ) -> None:
+        self.windows, self.n_best_size, self.max_answer_length = windows, n_best_size, max_answer_length
+        self.with_null, self.threshold = version_2_with_negative, null_score_diff_threshold
+        self.answer_text = AnswerText(tokenizer, do_lower_case)
+
+    def decode(self, first: int, last: int, start_logits: Any, end_logits: Any) -> Iterator[Prediction]:
+        """Predictions of examples [first, last).
+
+        start_logits, end_logits: float32 (windows of these examples, width); -inf at positions that do not exist.
+        Raises SquadError when a logit is not a number.
+        """
+        import numpy as np
+
+        windows, row = self.windows, self.windows.first_window
+        self._refuse_nan(row[first], start_logits, end_logits)
+        window, start, end, scores, logits = self._candidates(row[first], row[last], start_logits, end_logits)
+        example = windows.example_index[window]
+        order = np.lexsort((-scores, example))  # stable: equal sums keep the order window, start rank, end rank
+        bounds = np.searchsorted(example[order], np.arange(first, last + 1))
+        columns = [column[order].tolist() for column in (window, start, end, logits[0], logits[1])]
+        for index in range(first, last):
+            spans = zip(*(column[bounds[index - first] : bounds[index - first + 1]] for column in columns), strict=True)
+            block = slice(row[index] - row[first], row[index + 1] - row[first])
+            yield self._predict(index, spans, self._null(start_logits[block], end_logits[block]))
+
+    def _refuse_nan(self, first_window: int, *logits: Any) -> None:
+        import numpy as np
+
+        for values in logits:
+            bad = np.flatnonzero(np.isnan(values).any(axis=1) | (values == np.inf).any(axis=1))
+            if len(bad):
+                example = self.windows.examples[self.windows.example_index[first_window + bad[0]]]
+                raise SquadError(
+                    f"question {example.qid}: the model's logits are not numbers; the checkpoint is broken"
+                )
+
+    def _candidates(self, first: int, last: int, start_logits: Any, end_logits: Any) -> tuple[Any, ...]:
+        """All allowed spans of windows [first, last) in the order window, start rank, end rank.
+
+        Returns window, first piece and last piece (within the window's context), float64 sum, and (start, end) logits.
+        """
+        import numpy as np
+
+        windows, block = self.windows, slice(first, last)
+        offset = windows.num_tokens()[block] - windows.length[block] - len(windows.template.suffix)
+        starts = _top_positions(start_logits, self.n_best_size) - offset[:, None]
+        ends = _top_positions(end_logits, self.n_best_size) - offset[:, None]
+        length = windows.length[block, None]
+        start_ok = (starts >= 0) & (starts < length)
+        end_ok = (ends >= 0) & (ends < length)
+        start_ok &= self._max_context(first, last, starts, start_ok)
+        width = ends[:, None, :] - starts[:, :, None]
+        allowed = start_ok[:, :, None] & end_ok[:, None, :] & (width >= 0) & (width < self.max_answer_length)
+        window, start_rank, end_rank = np.nonzero(allowed)
+        start, end = starts[window, start_rank], ends[window, end_rank]
+        start_logit = start_logits[window, start + offset[window]].astype(np.float64)
+        end_logit = end_logits[window, end + offset[window]].astype(np.float64)
+        return window + first, start, end, start_logit + end_logit, (start_logit, end_logit)
+
+    def _max_context(self, first: int, last: int, starts: Any, valid: Any) -> Any:
+        """Whether each start has its maximum context in its own window: bool, shape of starts."""
+        import numpy as np
+
+        windows, result = self.windows, np.ones(starts.shape, bool)
+        examples = np.unique(windows.example_index[first:last])
+        for example in examples[np.diff(windows.first_window)[examples] > 1]:
+            for window, mask in enumerate(windows.max_context(example), windows.first_window[example] - first):
+                positions = np.where(valid[window], starts[window], 0)
+                result[window] = mask[positions]
+        return result
+
+    def _null(self, start_logits: Any, end_logits: Any) -> tuple[float, float]:
+        """(start, end) logit of the null answer: the window with the smallest sum at [CLS], the first one wins."""
+        import numpy as np
+
+        if not len(start_logits):
+            return 1000000.0, 0.0  # the 2020 script's "large and positive": a blank context holds no answer
+        cls = self.windows.template.cls_index
+        start, end = start_logits[:, cls].astype(np.float64), end_logits[:, cls].astype(np.float64)
+        best = int((start + end).argmin())
+        return float(start[best]), float(end[best])
+
+    def _predict(self, example: int, spans: Iterable[tuple], null: tuple[float, float]) -> Prediction:
+        nbest = self._nbest(example, spans, null)
+        if not nbest or (self.with_null and len(nbest) == 1):
+            nbest.insert(0, ("empty", 0.0, 0.0))  # the 2020 script's word for "no span was allowed"
+        scores = [start + end for _, start, end in nbest]
+        candidates = [
+            Candidate(text, probability, start, end)
+            for (text, start, end), probability in zip(nbest, _softmax(scores), strict=True)
+        ]
+        best = next(candidate for candidate in candidates if candidate.text)
+        qid = self.windows.examples[example].qid
+        if not self.with_null:
+            return Prediction(qid, candidates[0].text, candidates, 0.0)
+        null_odds = null[0] + null[1] - best.start_logit - best.end_logit
+        return Prediction(qid, "" if null_odds > self.threshold else best.text, candidates, null_odds)
+
+    def _nbest(self, example: int, spans: Iterable[tuple], null: tuple[float, float]) -> list[tuple[str, float, float]]:
+        """Spans in falling order, each text once, with the null answer behind the spans of equal score."""
+        nbest: list[tuple[str, float, float]] = []
+        seen: set[str] = set()
+        starts, null_score, null_waits = self.windows.start, null[0] + null[1], self.with_null
+        context = self.answer_text.context(self.windows, example)
+        for window, start, end, start_logit, end_logit in spans:
+            if null_waits and start_logit + end_logit < null_score and len(nbest) < self.n_best_size:
+                nbest.append(("", *null))
+                null_waits = False
+            if len(nbest) >= self.n_best_size:
+                break
+            text = self.answer_text.cut(context, starts[window] + start, starts[window] + end)
+            if text not in seen:
+                seen.add(text)
+                nbest.append((text, start_logit, end_logit))
+        if null_waits:
+            nbest.append(("", *null))
+        return nbest
+
+
+def _top_positions(logits: Any, size: int) -> Any:
+    """Positions of the largest logits of each row, falling, ties by the lower position: int64 (W, size)."""
+    import numpy as np
+
+    width = logits.shape[1]
+    size = min(size, width)
+    # A float32's bits, read as an integer, order like the number itself once the negative half is turned around.
+    bits = (logits + np.float32(0.0)).astype(np.float32).view(np.int32).astype(np.int64)  # + 0.0 makes -0.0 equal 0.0
+    ordered = np.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
+    keys = (ordered << INDEX_BITS) | (width - 1 - np.arange(width))
+    top = np.sort(np.partition(keys, width - size, axis=1)[:, width - size :], axis=1)[:, ::-1]
+    return width - 1 - (top & ((1 << INDEX_BITS) - 1))
+
+
+def _softmax(scores: list[float]) -> list[float]:
+    """Probabilities of the kept candidates, in float64 and in the 2020 script's order of operations."""
+    highest = max(scores)
+    exponentials = [math.exp(score - highest) for score in scores]
+    total = 0.0
+    for value in exponentials:
+        total += value
+    return [value / total for value in exponentials]
+
+
+class AnswerText:
+    """Cuts answer texts out of the original words.
+
+    Word pieces are realigned with the words through a basic tokenisation, as in the 2020 script; where that fails the
+    answer is the whole words. Other tokenizers: the decoded pieces where they stand in the words, else the words.
+    """
+
+    def __init__(self, tokenizer: Any, do_lower_case: bool) -> None:
+        from tokenizers import normalizers, pre_tokenizers
+
+        self.backend = tokenizer.backend_tokenizer
+        self.word_pieces = type(self.backend.model).__name__ == "WordPiece"
+        self.normalizer = normalizers.BertNormalizer(lowercase=do_lower_case)
+        self.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        self.lower = do_lower_case
+        self.piece = functools.lru_cache(None)(self.backend.id_to_token)  # bounded by the vocabulary
+        self.basic = functools.lru_cache(1 << 16)(self._basic)
+        self.realign = functools.lru_cache(1 << 16)(self._realign if self.word_pieces else self._find)
+        self._row: tuple[int, Any] = (-1, None)
+
+    def context(self, windows: Windows, example: int) -> tuple[list[str], list[int], list[int]]:
+        """(words, piece ids, word of each piece) of an example's whole context; kept while the context is the same."""
+        row = windows.context_row[example]
+        if self._row[0] != row:
+            span = slice(windows.contexts.first[row], windows.contexts.first[row + 1])
+            pieces, word = windows.contexts.values[span].tolist(), windows.contexts.word[span].tolist()
+            self._row = (row, (windows.words(example), pieces, word))
+        return self._row[1]
+
+    def cut(self, context: tuple[list[str], list[int], list[int]], first: int, last: int) -> str:
+        """The answer that pieces first..last (inclusive) stand for."""
+        words, pieces, word = context
+        text = " ".join(words[word[first] : word[last] + 1])
+        starts_word = first == 0 or word[first - 1] != word[first]
+        if starts_word and (last + 1 == len(word) or word[last + 1] != word[last]):
+            return text  # whole words need no realignment
+        tokens = [self.piece(piece) for piece in pieces[first : last + 1]]
+        if self.word_pieces:
+            return self.realign(" ".join(" ".join(tokens).replace(" ##", "").split()), text)
+        return self.realign(self.backend.decoder.decode(tokens).strip(), text)
+
+    def _basic(self, word: str) -> str:
+        """The basic tokens of a word, joined by spaces: `(1895` -> `( 1895`."""
+        normal = self.normalizer.normalize_str(clean_word(word, self.lower))
+        return " ".join(token for token, _ in self.pre_tokenizer.pre_tokenize_str(normal))
+
+    def _realign(self, piece_text: str, text: str) -> str:
+        """The part of `text` that `piece_text` stands for: `steve smith`, `Steve Smith's` -> `Steve Smith`."""
+        basic = " ".join(filter(None, map(self.basic, text.split(" "))))
+        begin = basic.find(piece_text)
+        places = [i for i, c in enumerate(text) if c != " "]
+        if begin < 0 or not piece_text or len(places) != len(basic) - basic.count(" "):
+            return text
+        end = begin + len(piece_text) - 1
+        first, last = begin - basic.count(" ", 0, begin), end - basic.count(" ", 0, end)
+        return text[places[first] : places[last] + 1]
+
+    def _find(self, decoded: str, text: str) -> str:
+        begin = text.find(decoded)
+        if begin < 0 and len(text.lower()) == len(text):
+            begin = text.lower().find(decoded.lower())
+        return text[begin : begin + len(decoded)] if decoded and begin >= 0 else text
+
+
+class PredictionFiles:
+    """Streams predictions_, nbest_predictions_ and null_odds_ JSON files, byte for byte as the 2020 script wrote them.
+
+    Used as a context manager; each file replaces its old version only when all questions have been written.
+    """
+
+    def __init__(self, output_dir: str, prefix: str = "", *, null_odds: bool = True) -> None:
+        names = ["predictions_", "nbest_predictions_"] + ["null_odds_"] * null_odds
+        self.paths = [os.path.join(output_dir, f"{name}{prefix}.json") for name in names]
+
+    def __enter__(self) -> PredictionFiles:
+        self._stack = contextlib.ExitStack()
+        self._files = [self._stack.enter_context(atomic_write(path)) for path in self.paths]
+        self._separator = "{"
+        return self
+
+    def write(self, prediction: Prediction) -> None:
+        quote = json.encoder.encode_basestring_ascii
+        key = f"{self._separator}\n    {quote(prediction.qid)}: "
+        entries = ",\n".join(
+            f'        {{\n            "text": {quote(text)},\n            "probability": {probability!r},\n'
+            f'            "start_logit": {start!r},\n            "end_logit": {end!r}\n        }}'
+            for text, probability, start, end in prediction.nbest
+        )
+        contents = (quote(prediction.text), f"[\n{entries}\n    ]", repr(prediction.null_odds))
+        for file, content in zip(self._files, contents, strict=False):
+            file.write(key + content)
+        self._separator = ","
+
+    def __exit__(self, *error: Any) -> bool | None:
+        if error[0] is None:
+            for file in self._files:
+                file.write("\n}\n")
+        return self._stack.__exit__(*error)

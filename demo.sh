@@ -1,0 +1,114 @@
+#!/usr/bin/env bash
+# The whole recipe on a small sample: translate, clean, fine-tune, evaluate.
+#
+#   bash demo.sh         make .venv, install, run the four scripts on sample/ (results in demo_output/)
+#   bash demo.sh test    run the test suite in the same environment
+#   bash demo.sh lint    check style and format
+#
+# Needs Python 3.11 or newer (set PYTHON to choose one) and a package index that pip can reach.
+
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
+TEST_TOOLS=("pytest>=8" "ruff==0.17.*")  # ruff is pinned, because a new release formats differently
+EXPECTED_EXACT=90                         # of 100; see the note at the training step
+
+say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+die() { printf 'demo.sh: error: %s\n' "$*" >&2; exit 1; }
+run() { printf '$'; printf ' %s' "$@"; printf '\n'; "$@"; }
+
+find_python() {
+  local candidate
+  for candidate in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11 python}; do
+    if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      echo "$candidate"
+      return
+    fi
+  done
+  die "no Python 3.11 or newer with venv was found; install one (Debian, Ubuntu: apt install python3-venv), or name it: PYTHON=/path/to/python bash demo.sh"
+}
+
+# Packages go into .venv, never beside the system's own. A copy of the requirements is left there after a complete
+# installation: as long as it is the same, nothing is installed again.
+install() {
+  local done_file=.venv/installed-requirements.txt python
+  if ! .venv/bin/python -c 'import pip' 2>/dev/null; then
+    python=$(find_python)
+    say "Making .venv with $("$python" --version)"
+    rm -rf .venv
+    "$python" -m venv .venv
+  fi
+  export PATH="$PWD/.venv/bin:$PATH" PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
+  cmp -s requirements.txt "$done_file" && return
+  say "Installing requirements.txt (a few minutes the first time)"
+  rm -f "$done_file"
+  prefer_cpu_torch
+  run python -m pip install --quiet --requirement requirements.txt
+  cp requirements.txt "$done_file"
+}
+
+# Without a GPU the CUDA build of torch would be several GB of dead weight. One quick try at PyTorch's own index; where
+# it cannot be reached, the next step takes what pip's configuration offers.
+prefer_cpu_torch() {
+  if [ "$(uname -s)" != Linux ] || nvidia-smi -L >/dev/null 2>&1; then return; fi
+  run python -m pip install --quiet --no-deps --retries 0 --timeout 5 --index-url "$TORCH_CPU_INDEX" \
+    "$(grep '^torch' requirements.txt)" 2>/dev/null || echo "  (not to be had there; going on without)"
+}
+
+install_tools() {
+  [ -x .venv/bin/pytest ] && [ -x .venv/bin/ruff ] && return
+  run python -m pip install --quiet "${TEST_TOOLS[@]}"
+}
+
+demo() {
+  export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"  # so small a model is faster on one thread
+  rm -rf demo_output
+  mkdir demo_output
+  cd demo_output
+  say "The commands below run in demo_output/, with .venv/bin first in PATH."
+
+  say "1/4  Translate the English sample. A translation memory stands in for the web page, so no network is needed."
+  run python ../translate_squad.py --input_file ../sample/sample-v2.0.json --output_file nl_sample.json \
+    --backend memory --memory_file ../sample/memory_en_nl.jsonl
+
+  say "2/4  Clean: find the answers again in the Dutch contexts. Some are lost; the table says how many."
+  run python ../clean_squad.py --input_file nl_sample.json --output_file nl_sample_clean.json
+
+  say "3/4  Fine-tune, with the documented flags. The model is a tiny random BERT made on the spot under the name of"
+  echo "the real one. It cannot read Dutch, but it can learn the sample by heart, so it is scored on what it was"
+  echo "trained on, after more epochs at a higher learning rate than a real model needs."
+  run python ../sample/make_tiny_bert.py --data_file nl_sample_clean.json --output_dir bert-base-multilingual-cased
+  run python ../run_squad.py --model_type bert --model_name_or_path bert-base-multilingual-cased --do_train --do_eval \
+    --train_file nl_sample_clean.json --predict_file nl_sample_clean.json --num_train_epochs 30 --learning_rate 1e-3 \
+    --max_seq_length 384 --doc_stride 128 --logging_steps 10 --save_steps=8000 --output_dir output --overwrite_cache \
+    --overwrite_output_dir
+
+  say "4/4  Evaluate, as the official script does."
+  run python ../evaluate_v2.py nl_sample_clean.json output/predictions_.json | tee evaluation.txt
+  check_score
+
+  say "Done. Where to look next"
+  echo "  demo_output/nl_sample_clean.json              the Dutch SQuAD file"
+  echo "  demo_output/output/predictions_.json          the answers; nbest_predictions_.json has the runners-up"
+  echo "  .venv/bin/tensorboard --logdir demo_output/runs   loss, learning rate and scores as curves"
+  echo "  README.md                                     the same commands for the real data and a real model"
+}
+
+check_score() {
+  python - "$EXPECTED_EXACT" <<'PYTHON' || die "the sample was not learnt by heart; the toolkit is broken on this machine, please report the output above"
+import json, sys
+lines = open("evaluation.txt", encoding="utf-8").read()
+exact, expected = json.loads(lines[lines.index("{"):])["exact"], float(sys.argv[1])
+print(f"exact {exact:.1f}, expected at least {expected:.1f}")
+sys.exit(exact < expected)
+PYTHON
+}
+
+[ $# -le 1 ] || die "one word at most: bash demo.sh [test|lint]"
+case "${1:-demo}" in
+  demo) install; demo ;;
+  test) install; install_tools; export OMP_NUM_THREADS=1; run python -m pytest ;;
+  lint) install; install_tools; run ruff check . && run ruff format --check . ;;
+  *) die "'$1' is not known; use: bash demo.sh [test|lint]" ;;
+esac

@@ -947,3 +947,227 @@ class PredictionFiles:
             for file in self._files:
                 file.write("\n}\n")
         return self._stack.__exit__(*error)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Models: loading, and windows laid out as their inputs
+# ---------------------------------------------------------------------------------------------------------------------
+
+PADDING_FREE = "padding_free"  # name of our function in transformers' attention registry
+PROBE_TOLERANCE = 1e-4  # relative; a model that ignores the boundaries is off by 1e-2 and more
+
+
+def load_config(name: str, *, model_type: str | None = None, cache_dir: str | None = None) -> Any:
+    """The model's configuration. model_type picks the class for 2019-20 folders whose config.json does not name one."""
+    from transformers import CONFIG_MAPPING, AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(name, cache_dir=cache_dir)
+    except (ValueError, KeyError, OSError) as error:
+        if model_type in CONFIG_MAPPING:
+            with contextlib.suppress(ValueError, KeyError, OSError):
+                return CONFIG_MAPPING[model_type].from_pretrained(name, cache_dir=cache_dir)
+        raise SquadError(f"{name}: no usable model configuration: {_first_line(error)}") from error
+
+
+def load_tokenizer(name: str, config: Any, *, do_lower_case: bool | None = None, cache_dir: str | None = None) -> Any:
+    """A fast tokenizer. do_lower_case None: what the folder says, and cased where a bare vocab.txt says nothing."""
+    from transformers import AutoTokenizer
+    from transformers.models.auto.tokenization_auto import get_tokenizer_config
+
+    try:
+        said = get_tokenizer_config(name, cache_dir=cache_dir)
+        bare = os.path.isdir(name) and not os.path.exists(os.path.join(name, "tokenizer.json"))
+        if do_lower_case is None and bare and os.path.exists(os.path.join(name, "vocab.txt")):
+            do_lower_case = bool(said.get("do_lower_case", False))
+        options = {} if do_lower_case is None else {"do_lower_case": do_lower_case}
+        tokenizer = AutoTokenizer.from_pretrained(name, config=config, cache_dir=cache_dir, **options)
+    except Exception as error:  # the Rust core raises plain Exception, for a merges file that does not fit, say
+        raise SquadError(
+            f"{name}: no usable tokenizer ({_first_line(error)}); check its vocabulary files or name another folder "
+            "with --tokenizer_name"
+        ) from error
+    if not getattr(tokenizer, "is_fast", False):
+        raise SquadError(f"{name}: {type(tokenizer).__name__} has no fast version; name another with --tokenizer_name")
+    if len(tokenizer) > config.vocab_size:
+        raise SquadError(
+            f"{name}: the tokenizer knows {len(tokenizer)} pieces, the model only {config.vocab_size}; they do not "
+            "belong together"
+        )
+    return tokenizer
+
+
+def load_model(name: str, config: Any, *, cache_dir: str | None = None) -> Any:
+    """A model with a question-answering head. Weights come from safetensors or a plain state dict; code never runs."""
+    from transformers import AutoModelForQuestionAnswering
+
+    try:
+        return AutoModelForQuestionAnswering.from_pretrained(name, config=config, cache_dir=cache_dir)
+    except Exception as error:
+        if "Unrecognized configuration class" in str(error):
+            reason = f"transformers has no question-answering head for the model type {config.model_type}"
+            raise SquadError(f"{name}: {reason}; choose a model of another type") from error
+        reason = _first_line(error) or f"{type(error).__name__}: a weights file is cut off"
+        raise SquadError(f"{name}: the weights cannot be loaded ({reason}); download the folder again") from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else ""
+
+
+def packed_attention(
+    module: Any, query: Any, key: Any, value: Any, attention_mask: Any, scaling: float | None = None,
+    dropout: float = 0.0, lengths: list[int] | None = None, offsets: Any = None, **_: Any
+) -> tuple[Any, None]:  # fmt: skip
+    """Attention of sequences that lie end to end in one row: each token sees its own sequence only.
+
+    query, key, value: (1, heads, total tokens, head size). lengths: of the sequences; offsets: the same as int64
+    (B + 1,) on the GPU, where one jagged kernel does all sequences. Returns (1, total tokens, heads, head size).
+    """
+    import torch
+    from torch.nn.functional import scaled_dot_product_attention as attend
+
+    if lengths is None:
+        raise SquadError(f"{type(module).__name__} does not pass the sequence boundaries on")
+    if offsets is not None:
+        limits = {"min_seqlen": min(lengths), "max_seqlen": max(lengths)}
+        jagged = [
+            torch.nested.nested_tensor_from_jagged(x[0].transpose(0, 1), offsets, **limits).transpose(1, 2)
+            for x in (query, key, value)
+        ]
+        return attend(*jagged, dropout_p=dropout, scale=scaling).transpose(1, 2).values().unsqueeze(0), None
+    parts = zip(*(x.split(lengths, dim=2) for x in (query, key, value)), strict=True)
+    return torch.cat([attend(q, k, v, dropout_p=dropout, scale=scaling) for q, k, v in parts], dim=2).transpose(
+        1, 2
+    ), None
+
+
+class WindowModel:
+    """A question-answering model together with the layout in which it takes windows.
+
+    layout: "padding_free" (all windows of a batch end to end in one row), "longest" (padded to the longest window of
+    the batch) or "max_length" (padded to max_seq_length, as the 2020 script does).
+    """
+
+    def __init__(self, model: Any, layout: str, max_seq_length: int) -> None:
+        self.model, self.layout, self.max_seq_length = model, layout, max_seq_length
+        self.with_segments = (
+            model.config.model_type not in NO_SEGMENTS and getattr(model.config, "type_vocab_size", 0) > 1
+        )
+        self.row_of_id: Any = None  # int64 (vocabulary,): the row of the trained embedding, where only some are kept
+        self._stock_attention = model.config._attn_implementation
+
+    @property
+    def device(self) -> Any:
+        return self.model.device
+
+    def choose_layout(self, windows: Windows) -> None:
+        """Go padding-free when a trial on the first windows proves that it changes nothing for this model."""
+        error = self._try_padding_free(windows)
+        if error:
+            self.use("longest")
+            name = type(self.model).__name__
+            logger.warning("padding-free training is not possible for %s (%s); padding to the longest", name, error)
+
+    def use(self, layout: str) -> None:
+        """Switch to another layout."""
+        self.layout = layout
+        self.model.set_attn_implementation(PADDING_FREE if layout == PADDING_FREE else self._stock_attention)
+
+    def _try_padding_free(self, windows: Windows) -> str | None:
+        """None when padded and padding-free logits agree, else the reason in a few words."""
+        import torch
+        from transformers import AttentionInterface
+
+        AttentionInterface.register(PADDING_FREE, packed_attention)
+        order = windows.num_tokens().argsort(kind="stable")
+        trial = sorted({int(order[0]), int(order[len(order) // 2]), int(order[-1])})
+        training = self.model.training
+        self.model.eval()
+        try:
+            with torch.no_grad():
+                self.use("longest")
+                expected = self.logits(windows, trial)
+                self.use(PADDING_FREE)
+                found = self.logits(windows, trial)
+        except Exception as error:  # whatever a model does with inputs it was not made for
+            return f"{type(error).__name__}: {_first_line(error)}"
+        finally:
+            self.model.train(training)
+        for a, b in zip(expected, found, strict=True):
+            finite = torch.isfinite(a)
+            scale = a[finite].abs().max().clamp(min=1.0)
+            difference = ((a - b)[finite].abs().max() / scale).item()
+            if not difference <= PROBE_TOLERANCE:
+                return f"its logits differ by {difference:.1e}"
+        return None
+
+    def logits(self, windows: Windows, indices: Any) -> tuple[Any, Any]:
+        """Start and end logits of the windows: float32 (B, width); -inf where a window has no token.
+
+        In the layout "max_length" the logits at padding are the model's own, as in the 2020 script.
+        """
+        import torch
+
+        inputs, lengths = self.inputs(windows, indices)
+        output = self.model(**inputs)
+        logits = (output.start_logits.float(), output.end_logits.float())
+        if self.layout == "max_length":
+            return logits
+        if self.layout == PADDING_FREE:
+            return tuple(_unpack(values[0], lengths) for values in logits)
+        padding = inputs["attention_mask"] == 0
+        return tuple(torch.masked_fill(values, padding, -math.inf) for values in logits)
+
+    def inputs(self, windows: Windows, indices: Any) -> tuple[dict[str, Any], Any]:
+        """(keyword arguments of the model's forward, window lengths as a list) in the current layout."""
+        import numpy as np
+
+        input_ids, segments, lengths = windows.assemble(indices)
+        if self.row_of_id is not None:
+            input_ids = self.row_of_id[input_ids]
+        arrays = {"input_ids": input_ids} | ({"token_type_ids": segments} if self.with_segments else {})
+        if self.layout == PADDING_FREE:
+            ends = lengths.cumsum()
+            first_position = _first_position(self.model)
+            arrays["position_ids"] = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths) + first_position
+            inputs = {name: self._to_device(values[None]) for name, values in arrays.items()}
+            inputs["lengths"] = lengths.tolist()
+            if self.device.type == "cuda":
+                inputs["offsets"] = self._to_device(np.concatenate([[0], ends]))
+            return inputs, lengths.tolist()
+        width = self.max_seq_length if self.layout == "max_length" else int(lengths.max())
+        real = np.arange(width) < lengths[:, None]
+        pad_id = windows.template.pad_id if self.row_of_id is None else self.row_of_id[windows.template.pad_id]
+        padded = {name: np.full(real.shape, pad_id if name == "input_ids" else 0) for name in arrays}
+        for name, values in arrays.items():
+            padded[name][real] = values
+        padded["attention_mask"] = real.astype(np.int64)
+        return {name: self._to_device(values) for name, values in padded.items()}, lengths.tolist()
+
+    def _to_device(self, array: Any) -> Any:
+        import torch
+
+        tensor = torch.from_numpy(array)
+        if self.device.type != "cuda":
+            return tensor.to(self.device)
+        return tensor.pin_memory().to(self.device, non_blocking=True)
+
+
+NO_SEGMENTS = ("xlm", "roberta", "distilbert", "camembert", "bart", "longformer")  # the 2020 script's list
+
+
+def _first_position(model: Any) -> int:
+    """Position id of the first token: RoBERTa types start behind the padding id of the position embedding."""
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            return module.padding_idx + 1
+    return 0
+
+
+def _unpack(values: Any, lengths: list[int]) -> Any:
+    """(total tokens,) -> (B, longest), -inf where a row has ended."""
+    import torch
+
+    return torch.nn.utils.rnn.pad_sequence(values.split(lengths), batch_first=True, padding_value=-math.inf)

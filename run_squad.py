@@ -1,0 +1,1285 @@
+"""Fine-tune a BERT-type model on SQuAD v1.1 or v2.0 files, predict, and score with the official metric.
+
+    python run_squad.py --model_type bert --model_name_or_path bert-base-multilingual-cased --do_train --do_eval \\
+        --train_file nl_squadv2_train_clean.json --predict_file nl_squadv2_dev_clean.json \\
+        --num_train_epochs 2 --max_seq_length 384 --doc_stride 128 --save_steps=8000 \\
+        --output_dir output --overwrite_cache --overwrite_output_dir
+
+Reads SQuAD JSON and a model (hub name or folder). Writes to output_dir: model, tokenizer, predictions_.json,
+nbest_predictions_.json, null_odds_.json, results_.json and checkpoint-N folders; TensorBoard logs go to runs/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import glob
+import hashlib
+import json
+import logging
+import math
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from evaluate_v2 import best_thresholds, squad_evaluate
+from utils_squad import (
+    EXIT_OK,
+    EXIT_USAGE,
+    Decoder,
+    Example,
+    PredictionFiles,
+    SquadError,
+    WindowModel,
+    Windows,
+    exit_with_faults,
+    fsync_dir,
+    load_config,
+    load_model,
+    load_squad,
+    load_tokenizer,
+    make_windows,
+    progress_bar,
+    read_examples,
+    read_json,
+    script_main,
+    setup_logging,
+    write_json,
+)
+
+NO_FLAGS = """\
+run_squad.py: error: no flags were given.
+If you pasted the published command: its first line lacks the backslash at the end, so the shell ran this script alone.
+Put a backslash after `run_squad.py`, or paste this:
+
+    python run_squad.py \\
+      --model_type bert --model_name_or_path bert-base-multilingual-cased --do_train --do_eval \\
+      --train_file $SQUAD_DIR/nl_squadv2_train_clean.json --predict_file $SQUAD_DIR/nl_squadv2_dev_clean.json \\
+      --num_train_epochs 2 --max_seq_length 384 --doc_stride 128 --save_steps=8000 \\
+      --output_dir ../../output --overwrite_cache --overwrite_output_dir
+
+`python run_squad.py --help` lists all flags.
+"""
+NO_DECAY = ("bias", "LayerNorm.weight")  # parameters without weight decay, by name, as in 2020
+DEFAULT_NAMES = {False: ("train-v1.1.json", "dev-v1.1.json"), True: ("train-v2.0.json", "dev-v2.0.json")}
+DECODE_BLOCK = 256  # examples whose logits are held at a time
+STATE_FILE, ARGS_FILE, OPTIMIZER_FILE = "training_state.json", "training_args.json", "optimizer.safetensors"
+
+logger = logging.getLogger("run_squad")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Seeds, batches, schedule: small pure functions
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class Plan(NamedTuple):
+    """How a training run is cut up. Batches are windows of all processes together; updates are optimiser steps."""
+
+    num_windows: int
+    batch_size: int
+    accumulation: int
+    total_updates: int
+
+    @property
+    def updates_per_epoch(self) -> int:
+        return math.ceil(math.ceil(self.num_windows / self.batch_size) / self.accumulation)
+
+    def micro_batches(self, order: Any, update: int) -> list[Any]:
+        """Window indices of each micro-batch of an update; the last update of an epoch takes what is left."""
+        size = self.batch_size
+        first = update * self.accumulation * size
+        last = min(first + self.accumulation * size, self.num_windows)
+        return [order[begin : min(begin + size, last)] for begin in range(first, last, size)]
+
+
+def make_plan(num_windows: int, batch_size: int, accumulation: int, epochs: float, max_steps: int) -> Plan:
+    """max_steps > 0 overrides the epochs; a fraction of an epoch is honoured, and at least one update is made."""
+    plan = Plan(num_windows, batch_size, accumulation, 0)
+    total = max_steps if max_steps > 0 else max(1, int(plan.updates_per_epoch * epochs + 1e-9))
+    return plan._replace(total_updates=total)
+
+
+def learning_rate_factor(step: int, warmup: int, total: int) -> float:
+    """Linear warm-up over `warmup` updates, then linear decay to 0 at `total`."""
+    if step < warmup:
+        return float(step) / float(max(1, warmup))
+    return max(0.0, float(total - step) / float(max(1.0, total - warmup)))
+
+
+def set_seed(seed: int) -> None:
+    """Seed random, numpy and torch on all devices."""
+    import random
+
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def epoch_order(num_windows: int) -> Any:
+    """A new shuffle: int64 (num_windows,), drawn from torch's global generator as the 2020 script's DataLoader did.
+
+    The DataLoader draws its own base seed first, then its RandomSampler a seed for the permutation; both are drawn
+    here, so that dropout meets the generator in the same state.
+    """
+    import torch
+
+    torch.empty((), dtype=torch.int64).random_()
+    seed = int(torch.empty((), dtype=torch.int64).random_().item())
+    return torch.randperm(num_windows, generator=torch.Generator().manual_seed(seed)).numpy()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Processes: one, or several under torchrun
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class Processes(NamedTuple):
+    """This process among those of a torchrun; rank 0 writes all files."""
+
+    rank: int
+    world: int
+    device: Any
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def barrier(self) -> None:
+        if self.world > 1:
+            import torch.distributed as dist
+
+            dist.barrier()
+
+    def share(self, batch: Any) -> Any:
+        """This process's equal part of a global batch (the last parts may be shorter or empty)."""
+        size = -(-len(batch) // self.world)
+        return batch[self.rank * size : (self.rank + 1) * size]
+
+    def sum_gradients(self, parameters: list[Any], extra: Any) -> None:
+        """Add up gradients, and the small tensor `extra`, over all processes, in one transfer a data type."""
+        import torch
+        import torch.distributed as dist
+
+        tensors = [p.grad for p in parameters if p.grad is not None] + [extra]
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        dist.all_reduce(flat)
+        for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all processes on rank 0, [] elsewhere."""
+        if self.world == 1:
+            return [value]
+        import torch.distributed as dist
+
+        values: list[Any] = [None] * self.world
+        dist.gather_object(value, values if self.is_main else None)
+        return values if self.is_main else []
+
+
+def start_processes(local_rank: int, no_cuda: bool) -> Processes:
+    """Join the torchrun that started this process, if any, and pick the device."""
+    import torch
+    import torch.distributed as dist
+
+    cuda = torch.cuda.is_available() and not no_cuda
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    local_rank = int(os.environ.get("LOCAL_RANK", local_rank))
+    if world > 1:
+        dist.init_process_group("nccl" if cuda else "gloo")
+    elif cuda and torch.cuda.device_count() > 1:
+        count = torch.cuda.device_count()
+        logger.warning(
+            "%d GPUs, one is used; for all of them: torchrun --nproc_per_node=%d run_squad.py …", count, count
+        )
+    device = torch.device("cuda", max(local_rank, 0)) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    elif not no_cuda and torch.backends.mps.is_available():
+        device = torch.device("mps")
+    return Processes(dist.get_rank() if world > 1 else 0, world, device)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The step: optimiser, clipping, and the rows of the word embedding that are in use
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class UsedRows:
+    """The word embedding cut down to the rows that the training data uses, while training.
+
+    Without weight decay AdamW never changes a row that no token selects (its moments stay 0), so the whole matrix
+    with the trained rows put back is the same to the bit; memory and time of the optimiser go down.
+    """
+
+    def __init__(self, runner: WindowModel, windows: Windows) -> None:
+        import numpy as np
+        import torch
+
+        self.runner = runner
+        template = windows.template
+        special = [*template.prefix, *template.middle, *template.suffix, template.pad_id]
+        self.whole = runner.model.get_input_embeddings()
+        used = np.zeros(self.whole.num_embeddings, bool)
+        for ids in (special, windows.contexts.values, windows.questions.values):
+            used[np.asarray(ids)] = True
+        self.row_of_id = np.cumsum(used) - 1
+        ids = torch.from_numpy(np.flatnonzero(used)).to(self.whole.weight.device)
+        self.ids, padding = ids, self.whole.padding_idx
+        padding = int(self.row_of_id[padding]) if padding is not None and used[padding] else None
+        self.rows = torch.nn.Embedding(len(ids), self.whole.embedding_dim, padding, device=ids.device)
+        with torch.no_grad():
+            self.rows.weight.copy_(self.whole.weight[ids])
+        self.swap_in()
+
+    def swap_in(self) -> None:
+        self.runner.model.set_input_embeddings(self.rows)
+        self.runner.row_of_id = self.row_of_id
+
+    def swap_out(self) -> None:
+        """Put the trained rows back into the whole matrix and use that."""
+        import torch
+
+        with torch.no_grad():
+            self.whole.weight[self.ids] = self.rows.weight
+        self.runner.model.set_input_embeddings(self.whole)
+        self.runner.row_of_id = None
+
+
+@contextlib.contextmanager
+def whole_model(runner: WindowModel, used_rows: UsedRows | None) -> Iterator[Any]:
+    """The model with its whole word embedding, for saving and evaluating in the middle of training."""
+    if used_rows:
+        used_rows.swap_out()
+    try:
+        yield runner.model
+    finally:
+        if used_rows:
+            used_rows.swap_in()
+
+
+def make_optimizer(model: Any, args: argparse.Namespace, exact: bool) -> Any:
+    """AdamW with the 2020 groups. exact: torch's plain loop, whose arithmetic the 2020 script had; else fused."""
+    import torch
+
+    named = list(model.named_parameters())
+    groups = [
+        {"params": [p for n, p in named if not any(nd in n for nd in NO_DECAY)], "weight_decay": args.weight_decay},
+        {"params": [p for n, p in named if any(nd in n for nd in NO_DECAY)], "weight_decay": 0.0},
+    ]
+    kind = {"foreach": False} if exact else {"fused": True}
+    return torch.optim.AdamW(groups, lr=args.learning_rate, eps=args.adam_epsilon, **kind)
+
+
+def clip_and_step(optimizer: Any, parameters: list[Any], max_norm: float, scaler: Any, exact: bool) -> Any:
+    """One update with gradients clipped to max_norm. Returns their norm before clipping, as a tensor on the device.
+
+    The fused optimiser divides by `grad_scale` as it reads the gradients: clipping needs no pass of its own.
+    """
+    import torch
+
+    if scaler is not None:
+        scaler.unscale_(optimizer)
+    if exact or scaler is not None:
+        norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm)
+        if scaler is None:
+            optimizer.step()
+        else:
+            scaler.step(optimizer)
+            scaler.update()
+        return norm
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    optimizer.grad_scale = ((norm + 1e-6) / max_norm).clamp(min=1.0)
+    optimizer.found_inf = torch.zeros((), device=norm.device)
+    optimizer.step()
+    return norm
+
+
+def window_loss(runner: WindowModel, windows: Windows, indices: Any) -> Any:
+    """Mean of the start and end cross-entropy over the windows, as a scalar tensor."""
+    import torch
+
+    start_logits, end_logits = runner.logits(windows, indices)
+    labels = torch.from_numpy(_stack(windows.start_position[indices], windows.end_position[indices]))
+    labels = labels.to(start_logits.device, non_blocking=True)
+    cross_entropy = torch.nn.functional.cross_entropy
+    return (cross_entropy(start_logits, labels[0]) + cross_entropy(end_logits, labels[1])) / 2
+
+
+def _stack(*rows: Any) -> Any:
+    import numpy as np
+
+    return np.stack(rows).astype(np.int64)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Checkpoints: complete or absent, without pickles
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def save_model_files(folder: str, model: Any, tokenizer: Any, args: argparse.Namespace) -> None:
+    """Model, tokenizer and training_args.json into an existing folder."""
+    try:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    except Exception as error:  # safetensors reports a full disk as an exception of its own
+        raise SquadError(f"{folder}: the model could not be written ({error}); free space and run again") from error
+    write_json(os.path.join(folder, ARGS_FILE), vars(args))
+
+
+def save_final_model(args: argparse.Namespace, model: Any, tokenizer: Any) -> None:
+    """The model into output_dir: written beside it first, then each file renamed into place."""
+    temporary = os.path.join(args.output_dir, "model.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    os.makedirs(temporary)
+    try:
+        save_model_files(temporary, model, tokenizer, args)
+        for name in os.listdir(temporary):
+            sync_file(os.path.join(temporary, name))
+            os.replace(os.path.join(temporary, name), os.path.join(args.output_dir, name))
+        fsync_dir(args.output_dir)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sync_file(path: str) -> None:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def file_digest(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save_checkpoint(folder: str, trainer: Trainer, rng_states: list[dict[str, Any]]) -> None:
+    """Write `folder` (…/checkpoint-N) as `folder`.tmp and rename it when every file is on the disk."""
+    from safetensors.torch import save_file
+
+    temporary = folder + ".tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    os.makedirs(temporary)
+    with whole_model(trainer.runner, trainer.used_rows) as model:
+        save_model_files(temporary, model, trainer.tokenizer, trainer.args)
+    tensors = trainer.optimizer_tensors()
+    for rank, state in enumerate(rng_states):
+        tensors |= {f"rng.{rank}.{name}": tensor for name, tensor in state.items()}
+    try:
+        save_file(tensors, os.path.join(temporary, OPTIMIZER_FILE))
+    except Exception as error:
+        raise SquadError(f"{temporary}: the optimiser could not be written ({error}); free space and resume") from error
+    names = sorted(os.listdir(temporary))
+    paths = [os.path.join(temporary, name) for name in names]
+    for path in paths:
+        sync_file(path)
+    files = {name: [os.path.getsize(path), file_digest(path)] for name, path in zip(names, paths, strict=True)}
+    write_json(os.path.join(temporary, STATE_FILE), {**trainer.progress(), "files": files})
+    shutil.rmtree(folder, ignore_errors=True)
+    os.rename(temporary, folder)
+    fsync_dir(os.path.dirname(folder))
+
+
+def check_checkpoint(folder: str) -> dict[str, Any]:
+    """The training state of a checkpoint whose files are all there and unharmed; raises SquadError otherwise."""
+    state = read_json(os.path.join(folder, STATE_FILE))
+    wanted = {"global_step": int, "epoch": int, "update": int, "world": int, "files": dict, "plan": list}
+    if not isinstance(state, dict) or not all(type(state.get(key)) is kind for key, kind in wanted.items()):
+        raise SquadError(f"{folder}/{STATE_FILE}: not the state of a training run; use another checkpoint")
+    if OPTIMIZER_FILE not in state["files"]:
+        raise SquadError(f"{folder}/{STATE_FILE}: no optimiser file is listed; use another checkpoint")
+    for name, entry in state["files"].items():
+        path = os.path.join(folder, os.path.basename(name))
+        if not isinstance(entry, list) or len(entry) != 2:
+            raise SquadError(f"{folder}/{STATE_FILE}: no size and digest for {name}; use another checkpoint")
+        if not os.path.isfile(path) or os.path.getsize(path) != entry[0]:
+            raise SquadError(f"{path}: missing or cut off; use another checkpoint")
+        if file_digest(path) != entry[1]:
+            raise SquadError(f"{path}: its content has changed since it was written; use another checkpoint")
+    return state
+
+
+def list_checkpoints(output_dir: str) -> list[str]:
+    """The checkpoint-N folders of output_dir by rising N."""
+    folders = [
+        f for f in glob.glob(os.path.join(glob.escape(output_dir), "checkpoint-*")) if f.split("-")[-1].isdigit()
+    ]
+    return sorted((f for f in folders if os.path.isdir(f)), key=lambda folder: int(folder.split("-")[-1]))
+
+
+def newest_checkpoint(output_dir: str) -> str | None:
+    """The newest valid checkpoint; what is skipped on the way is logged with the reason."""
+    for folder in reversed(list_checkpoints(output_dir)):
+        try:
+            check_checkpoint(folder)
+            return folder
+        except SquadError as error:
+            logger.warning("skipping %s: %s", folder, error)
+    return None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Training
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class Trainer:
+    """One training run: model, optimiser, place in the data, and logs. `run` is the loop."""
+
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        runner: WindowModel,
+        tokenizer: Any,
+        windows: Windows,
+        processes: Processes,
+        evaluate: Callable[[], dict[str, float]],
+    ) -> None:
+        import torch
+
+        self.args, self.runner, self.tokenizer, self.windows = args, runner, tokenizer, windows
+        self.processes, self.evaluate = processes, evaluate
+        self.exact = args.pad_to_max_length
+        batch_size = args.per_gpu_train_batch_size * processes.world
+        epochs, max_steps = args.num_train_epochs, args.max_steps
+        self.plan = make_plan(len(windows), batch_size, args.gradient_accumulation_steps, epochs, max_steps)
+        self.used_rows = UsedRows(runner, windows) if args.weight_decay == 0 and not self.exact else None
+        self.parameters = [p for p in runner.model.parameters() if p.requires_grad]
+        self.optimizer = make_optimizer(runner.model, args, self.exact)
+        self.scaler = torch.amp.GradScaler(processes.device.type) if args.fp16 else None
+        self.step, self.epoch, self.update, self.skipped = 0, 0, 0, 0
+        self.loss_sum, self.total_loss = 0.0, 0.0  # since the last point of the curve; since the start
+        self.unchecked: list[
+            tuple[int, Any, Any]
+        ] = []  # (step, window indices, loss and norm) not yet seen by the host
+        self.epoch_rng: Any = None
+        self.resumed_rng: Any = None
+        self.run_dir: str | None = None
+        self.stop_signal = 0
+
+    def run(self) -> None:
+        """Train to the end of the plan, or to the step boundary after a signal."""
+        if self.resumed_rng is None:
+            set_seed(self.args.seed + self.processes.rank)
+        self.runner.model.train()
+        self.log = TrainingLog(self) if self.processes.is_main else None
+        bar = progress_bar(total=self.plan.total_updates, initial=self.step, unit="step", desc="Training")
+        with bar, stop_on_signals(self):
+            while self.step < self.plan.total_updates and not self.stop_signal:
+                order = self.start_epoch()
+                while self.update < self.plan.updates_per_epoch and self.step < self.plan.total_updates:
+                    loss, norm, windows = self.one_update(order, self.update)
+                    self.step, self.update = self.step + 1, self.update + 1
+                    self.after_update(loss, norm, windows)
+                    bar.update()
+                    if self.stop_signal:
+                        break
+                if self.update == self.plan.updates_per_epoch and not self.stop_signal:
+                    self.epoch, self.update = self.epoch + 1, 0
+            self.check_numbers()
+            if self.stop_signal:
+                self.save()
+        if self.log:
+            self.log.close()
+
+    def start_epoch(self) -> Any:
+        """The order of the windows in this epoch, the same in every process and after a resume."""
+        import torch
+
+        resumed, self.resumed_rng = self.resumed_rng, None
+        if resumed is not None:
+            torch.set_rng_state(self.epoch_rng)
+        self.epoch_rng = torch.get_rng_state()
+        order = epoch_order(len(self.windows))
+        if self.processes.world > 1:
+            shared = torch.from_numpy(order).to(self.processes.device)
+            torch.distributed.broadcast(shared, 0)
+            order = shared.cpu().numpy()
+        if resumed is not None:
+            set_rng_state(resumed)
+        return order
+
+    def one_update(self, order: Any, update: int) -> tuple[Any, Any, Any]:
+        """One optimiser step. Returns the loss (mean over its micro-batches), the gradient norm, the window indices."""
+        import torch
+
+        batches = self.plan.micro_batches(order, update)
+        total = torch.zeros((), device=self.processes.device)
+        for batch in batches:
+            mine = self.processes.share(batch)
+            with autocast(self.args, self.processes.device):
+                loss = window_loss(self.runner, self.windows, mine if len(mine) else batch[:1])
+            if self.processes.world > 1:
+                loss = loss * (len(mine) / len(batch))  # the sum over processes is the mean over the global batch
+            if len(batches) > 1:
+                loss = loss / len(batches)
+            (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+            total += loss.detach()
+        if self.processes.world > 1:
+            extra = torch.stack([total, torch.tensor(float(self.stop_signal > 0), device=total.device)])
+            self.processes.sum_gradients(self.parameters, extra)
+            total, others_stop = extra[0], extra[1].item()
+            self.stop_signal = self.stop_signal or (signal.SIGTERM if others_stop else 0)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate()
+        norm = clip_and_step(self.optimizer, self.parameters, self.args.max_grad_norm, self.scaler, self.exact)
+        self.optimizer.zero_grad()
+        return total, norm, [index for batch in batches for index in batch]
+
+    def learning_rate(self) -> float:
+        """Learning rate of the next update."""
+        factor = learning_rate_factor(self.step, self.args.warmup_steps, self.plan.total_updates)
+        return self.args.learning_rate * factor
+
+    def after_update(self, loss: Any, norm: Any, indices: Any) -> None:
+        """Book-keeping behind a step: numbers checked, curve, evaluation, checkpoint."""
+        args = self.args
+        self.unchecked.append((self.step, indices, (loss, norm)))
+        at_log = args.logging_steps > 0 and self.step % args.logging_steps == 0
+        at_save = args.save_steps > 0 and self.step % args.save_steps == 0
+        if at_log or at_save or len(self.unchecked) >= (1 if loss.device.type == "cpu" else 50):
+            self.check_numbers()
+        if self.log:
+            self.log.count(indices)
+        if at_log and self.log:
+            self.log.point(self.loss_sum / args.logging_steps, norm.item(), self.learning_rate())
+        if at_log:
+            self.loss_sum = 0.0
+            if args.evaluate_during_training:
+                self.evaluate_now()
+        if at_save:
+            self.save()
+
+    def evaluate_now(self) -> None:
+        with whole_model(self.runner, self.used_rows):
+            results = self.evaluate()
+        self.runner.model.train()
+        if self.log:
+            self.log.evaluation(results)
+
+    def check_numbers(self) -> None:
+        """Add up the losses that the device has finished; stop when a number went wrong."""
+        for step, indices, (loss, norm) in self.unchecked:
+            loss, norm = float(loss), float(norm)
+            if self.scaler and math.isfinite(loss) and not math.isfinite(norm):
+                self.skipped += 1  # an fp16 overflow: GradScaler skipped the step and halved its scale
+            elif not math.isfinite(loss) or not math.isfinite(norm):
+                windows = self.windows
+                qids = sorted({windows.examples[windows.example_index[index]].qid for index in indices})
+                raise SquadError(
+                    f"step {step}: loss {loss}, gradient norm {norm} at learning rate {self.learning_rate():.2e}, "
+                    f"questions {', '.join(qids)}; lower --learning_rate or add --warmup_steps (checkpoints are kept)"
+                )
+            self.loss_sum += loss
+            self.total_loss += loss
+        self.unchecked.clear()
+
+    def save(self) -> None:
+        """checkpoint-N of the state after N updates; older ones beyond save_total_limit go when it is complete."""
+        states = self.processes.gather(get_rng_state())
+        if self.processes.is_main:
+            if self.log:
+                self.log.writer.flush()
+            folder = os.path.join(self.args.output_dir, f"checkpoint-{self.step}")
+            save_checkpoint(folder, self, states)
+            logger.info("Saved %s", folder)
+            limit = self.args.save_total_limit
+            for old in list_checkpoints(self.args.output_dir)[:-limit] if limit else []:
+                shutil.rmtree(old)
+        self.processes.barrier()
+
+    def progress(self) -> dict[str, Any]:
+        """What a resumed run needs beside tensors."""
+        return {
+            "global_step": self.step,
+            "epoch": self.epoch,
+            "update": self.update,
+            "loss_sum": self.loss_sum.hex(),
+            "total_loss": self.total_loss.hex(),
+            "skipped": self.skipped,
+            "world": self.processes.world,
+            "plan": list(self.plan),
+            "run_dir": self.run_dir,
+            "scaler": self.scaler.state_dict() if self.scaler else None,
+        }
+
+    def optimizer_tensors(self) -> dict[str, Any]:
+        """Optimiser moments by parameter name, the rows in use, and the generator at the start of the epoch."""
+        tensors = {"epoch_rng": self.epoch_rng}
+        if self.used_rows:
+            tensors["used_rows"] = self.used_rows.ids
+        for name, parameter in self.runner.model.named_parameters():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                tensors[f"{key}.{name}"] = value
+        return tensors
+
+    def restore(self, folder: str) -> None:
+        """Go on from a checkpoint: optimiser, schedule, place in the data, random states. The model is loaded."""
+        import torch
+        from safetensors.torch import load_file
+
+        state = check_checkpoint(folder)
+        tensors = load_file(os.path.join(folder, OPTIMIZER_FILE))
+        if state["plan"][0] != self.plan.num_windows:
+            raise SquadError(
+                f"{folder} was made from {state['plan'][0]} windows, this data has {self.plan.num_windows}"
+            )
+        self.step, self.epoch, self.update = state["global_step"], state["epoch"], state["update"]
+        if state["plan"] != list(self.plan):
+            logger.warning(
+                "%s: batch size or length differ from the run that made it; the order of windows too", folder
+            )
+            done = state["update"] * state["plan"][1] * state["plan"][2]
+            self.update = min(done // (self.plan.batch_size * self.plan.accumulation), self.plan.updates_per_epoch)
+        self.loss_sum, self.total_loss = float.fromhex(state["loss_sum"]), float.fromhex(state["total_loss"])
+        self.skipped, self.run_dir, self.epoch_rng = state["skipped"], state["run_dir"], tensors["epoch_rng"]
+        self._restore_moments(folder, tensors)
+        if self.scaler and state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
+        rank = self.processes.rank
+        names = ("cpu", "cuda")
+        self.resumed_rng = {n: tensors[f"rng.{rank}.{n}"] for n in names if f"rng.{rank}.{n}" in tensors}
+        if not self.resumed_rng:
+            torch.manual_seed(self.args.seed + rank + self.step)
+            self.resumed_rng = get_rng_state()
+        logger.info("Going on from %s: %d updates done", folder, self.step)
+
+    def _restore_moments(self, folder: str, tensors: dict[str, Any]) -> None:
+        import torch
+
+        saved_rows = tensors.get("used_rows")
+        for name, parameter in self.runner.model.named_parameters():
+            moments = {k: tensors[f"{k}.{name}"] for k in ("step", "exp_avg", "exp_avg_sq") if f"{k}.{name}" in tensors}
+            is_rows = self.used_rows is not None and parameter is self.used_rows.rows.weight
+            if moments and is_rows and saved_rows is not None and not torch.equal(saved_rows, self.used_rows.ids.cpu()):
+                for key in ("exp_avg", "exp_avg_sq"):
+                    whole = torch.zeros(self.used_rows.whole.weight.shape)
+                    whole[saved_rows] = moments[key]
+                    moments[key] = whole[self.used_rows.ids.cpu()]
+            if moments and moments["exp_avg"].shape != parameter.shape:
+                raise SquadError(f"{folder}/{OPTIMIZER_FILE}: {name} has another shape; resume with the same flags")
+            if moments:
+                self.optimizer.state[parameter] = {k: v.to(parameter.device) for k, v in moments.items()}
+
+
+def autocast(args: argparse.Namespace, device: Any) -> Any:
+    """Mixed precision for the forward pass, where --bf16 or --fp16 asks for it."""
+    import torch
+
+    dtype = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
+    return torch.autocast(device.type, dtype) if dtype else contextlib.nullcontext()
+
+
+def get_rng_state() -> dict[str, Any]:
+    import torch
+
+    state = {"cpu": torch.get_rng_state()}
+    return state | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_initialized() else {})
+
+
+def set_rng_state(state: dict[str, Any]) -> None:
+    import torch
+
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+
+
+@contextlib.contextmanager
+def stop_on_signals(trainer: Trainer) -> Iterator[None]:
+    """SIGTERM and Ctrl-C ask for a checkpoint at the next step boundary; a second one quits at once."""
+
+    def ask(signum: int, frame: Any) -> None:
+        if trainer.stop_signal:
+            raise SystemExit(128 + signum)
+        trainer.stop_signal = signum
+        logger.warning("signal %d: stopping after this step with a checkpoint; once more quits at once", signum)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class TrainingLog:
+    """TensorBoard and console points of a training run. The x-axis is optimiser steps."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.trainer = trainer
+        resumes = trainer.run_dir is not None and os.path.isdir(trainer.run_dir)
+        purge_step = trainer.step + 1 if resumes else None
+        self.writer = SummaryWriter(trainer.run_dir if resumes else default_run_dir(), purge_step=purge_step)
+        trainer.run_dir = os.path.abspath(self.writer.log_dir)
+        self.num_tokens = trainer.windows.num_tokens()
+        self._restart()
+
+    def _restart(self) -> None:
+        self.since, self.windows, self.tokens = time.perf_counter(), 0, 0
+
+    def count(self, indices: Any) -> None:
+        self.windows += len(indices)
+        self.tokens += int(self.num_tokens[indices].sum())
+
+    def point(self, loss: float, norm: float, lr: float) -> None:
+        seconds = time.perf_counter() - self.since
+        step = self.trainer.step
+        values = {
+            "lr": lr,
+            "loss": loss,
+            "train/grad_norm": norm,
+            "train/windows_per_second": self.windows / seconds,
+            "train/tokens_per_second": self.tokens / seconds,
+        }
+        for tag, value in values.items():
+            self.writer.add_scalar(tag, value, step)
+        self.writer.flush()  # so that a running TensorBoard shows it now
+        rate = values["train/windows_per_second"]
+        logger.info("step %d: loss %.4f, lr %.3e, gradient norm %.3f, %.1f windows/s", step, loss, lr, norm, rate)
+        self._restart()
+
+    def evaluation(self, results: dict[str, float]) -> None:
+        for key, value in results.items():
+            self.writer.add_scalar(f"eval_{key}", value, self.trainer.step)
+        self.writer.flush()
+        self._restart()
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+def default_run_dir() -> str:
+    """runs/<MonDD_HH-MM-SS>_<host>, as in 2020."""
+    return os.path.join("runs", time.strftime("%b%d_%H-%M-%S") + "_" + socket.gethostname())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Prediction and scoring
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class Outcome(NamedTuple):
+    """Predictions of a file, by question id in file order; best_answers are those without the null answer."""
+
+    predictions: dict[str, str]
+    best_answers: dict[str, str]
+    null_odds: dict[str, float]
+
+
+def predict_file(
+    args: argparse.Namespace, runner: WindowModel, tokenizer: Any, windows: Windows, processes: Processes, prefix: str
+) -> Outcome:
+    """Predict every question and stream the prediction files; all processes share the work, rank 0 writes."""
+    outcome = Outcome({}, {}, {})
+    decoder = Decoder(
+        windows,
+        tokenizer,
+        n_best_size=args.n_best_size,
+        max_answer_length=args.max_answer_length,
+        version_2_with_negative=args.version_2_with_negative,
+        null_score_diff_threshold=args.null_score_diff_threshold,
+        do_lower_case=lower_cases(tokenizer),
+    )
+    files = PredictionFiles(args.output_dir, prefix, null_odds=args.version_2_with_negative)
+    count = len(windows.examples)
+    blocks = [(first, min(first + DECODE_BLOCK, count)) for first in range(0, count, DECODE_BLOCK)]
+    bar = progress_bar(total=len(windows), unit="window", desc="Evaluating")
+    runner.model.eval()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(bar)
+        if processes.is_main:
+            stack.enter_context(files)
+        for turn in range(0, len(blocks), processes.world):
+            mine = blocks[turn + processes.rank : turn + processes.rank + 1]
+            predictions = [p for block in mine for p in decode_block(args, runner, decoder, block, bar)]
+            for part in processes.gather(predictions):
+                for prediction in part:
+                    files.write(prediction)
+                    outcome.predictions[prediction.qid] = prediction.text
+                    outcome.best_answers[prediction.qid] = next(c.text for c in prediction.nbest if c.text)
+                    outcome.null_odds[prediction.qid] = prediction.null_odds
+    return outcome
+
+
+def decode_block(args: argparse.Namespace, runner: WindowModel, decoder: Decoder, block: tuple, bar: Any) -> list:
+    """Predictions of examples [block[0], block[1]). Batches are made of windows of like length, but for exact runs."""
+    import numpy as np
+    import torch
+
+    windows = decoder.windows
+    first, last = (int(windows.first_window[example]) for example in block)
+    indices, tokens = np.arange(first, last), windows.num_tokens()[first:last]
+    exact = runner.layout == "max_length"
+    if not exact:
+        indices = indices[np.argsort(tokens, kind="stable")]
+    width = runner.max_seq_length if exact else int(tokens.max(initial=1))
+    start_logits, end_logits = (np.full((last - first, width), -np.inf, np.float32) for _ in range(2))
+    with torch.no_grad(), autocast(args, runner.device):
+        for begin in range(0, len(indices), args.per_gpu_eval_batch_size):
+            batch = indices[begin : begin + args.per_gpu_eval_batch_size]
+            for target, logits in zip((start_logits, end_logits), runner.logits(windows, batch), strict=True):
+                target[batch - first, : logits.shape[1]] = logits.cpu().numpy()
+            bar.update(len(batch))
+    return list(decoder.decode(*block, start_logits, end_logits))
+
+
+def lower_cases(tokenizer: Any) -> bool:
+    """Whether the tokenizer lower-cases, read off what it does."""
+    normalizer = tokenizer.backend_tokenizer.normalizer
+    return normalizer is not None and normalizer.normalize_str("A").strip() == "a"
+
+
+def score(examples: list[Example], outcome: Outcome, with_null: bool) -> dict[str, float]:
+    """The results dict of the 2020 script; real thresholds, from the null odds, are logged beside it."""
+    golds = {example.qid: [answer.text for answer in example.answers] for example in examples}
+    results = squad_evaluate(golds, outcome.predictions)
+    if with_null:
+        best = best_thresholds(golds, outcome.best_answers, outcome.null_odds)
+        logger.info("Thresholds on the null odds (--null_score_diff_threshold): %s", best)
+    return results
+
+
+def evaluate(
+    args: argparse.Namespace,
+    runner: WindowModel,
+    tokenizer: Any,
+    windows: Windows,
+    processes: Processes,
+    prefix: str = "",
+) -> dict[str, float]:
+    """Predict, write the files, score. Only rank 0 returns results; the others return {}."""
+    logger.info("***** Running evaluation %s *****", prefix)
+    logger.info("  Num examples = %d", len(windows.examples))
+    logger.info("  Num windows = %d", len(windows))
+    started = time.perf_counter()
+    outcome = predict_file(args, runner, tokenizer, windows, processes, prefix)
+    seconds = time.perf_counter() - started
+    logger.info("  Evaluation done in %.1f s (%.1f windows/s)", seconds, len(windows) / seconds)
+    return score(windows.examples, outcome, args.version_2_with_negative) if processes.is_main else {}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Command line
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The 45 flags of the last legacy script under their old names, modern spellings, and a few of our own."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add_model_flags(parser.add_argument_group("model"))
+    add_data_flags(parser.add_argument_group("data"))
+    add_task_flags(parser.add_argument_group("task"))
+    add_optimisation_flags(parser.add_argument_group("optimisation"))
+    add_output_flags(parser.add_argument_group("output and logging"))
+    add_device_flags(parser.add_argument_group("device"))
+    group = parser.add_argument_group("debugging")
+    group.add_argument("--server_ip", default="", metavar="IP", help="wait for a debugger (debugpy) at this address")
+    group.add_argument("--server_port", default="", metavar="PORT", help="port of that debugger")
+    return parser
+
+
+def add_model_flags(group: Any) -> None:
+    group.add_argument("--model_type", metavar="TYPE", help="bert, roberta, distilbert, …: the type of the model")
+    group.add_argument("--model_name_or_path", metavar="NAME", help="hub name or folder; a checkpoint-N folder resumes")
+    group.add_argument("--config_name", default="", metavar="NAME", help="configuration, if not the model's own")
+    group.add_argument("--tokenizer_name", default="", metavar="NAME", help="tokenizer, if not the model's own")
+    group.add_argument("--cache_dir", default="", metavar="DIR", help="where downloaded models are kept")
+    group.add_argument(
+        "--do_lower_case",
+        action="store_true",
+        default=None,
+        help="lower-case the text (default: the tokenizer's own way)",
+    )
+
+
+def add_data_flags(group: Any) -> None:
+    group.add_argument("--data_dir", default="", metavar="DIR", help="folder of the files (default names: *-v2.0.json)")
+    group.add_argument("--train_file", metavar="FILE", help="SQuAD JSON to train on")
+    group.add_argument("--predict_file", metavar="FILE", help="SQuAD JSON to predict and score")
+    group.add_argument("--max_seq_length", type=int, default=384, metavar="N", help="tokens of a window (384)")
+    group.add_argument("--doc_stride", type=int, default=128, metavar="N", help="tokens between window starts (128)")
+    group.add_argument("--max_query_length", type=int, default=64, metavar="N", help="tokens kept of a question (64)")
+    group.add_argument("--overwrite_cache", action="store_true", help="accepted; there is no feature cache any more")
+    group.add_argument("--threads", type=int, default=1, metavar="N", help="accepted; windows need no process pool")
+
+
+def add_task_flags(group: Any) -> None:
+    group.add_argument("--do_train", action="store_true", help="fine-tune on --train_file")
+    group.add_argument("--do_eval", action="store_true", help="predict and score --predict_file")
+    group.add_argument("--evaluate_during_training", action="store_true", help="also at every logging step")
+    group.add_argument("--eval_all_checkpoints", action="store_true", help="score every checkpoint-N of output_dir too")
+    group.add_argument(
+        "--version_2_with_negative",
+        action="store_true",
+        default=None,
+        help="questions may be unanswerable (default: yes when the data has a question with is_impossible)",
+    )
+    group.add_argument(
+        "--no_version_2_with_negative",
+        dest="version_2_with_negative",
+        action="store_false",
+        help="always predict an answer, as for SQuAD v1.1",
+    )
+    group.add_argument(
+        "--null_score_diff_threshold",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help="null odds above it: no answer (0)",
+    )
+    group.add_argument("--n_best_size", type=int, default=20, metavar="N", help="answers kept a question (20)")
+    group.add_argument("--max_answer_length", type=int, default=30, metavar="N", help="tokens of an answer (30)")
+    group.add_argument("--lang_id", type=int, default=0, help="accepted; only XLM models of 2019 used it")
+    group.add_argument("--verbose_logging", action="store_true", help="log debug messages")
+
+
+def add_optimisation_flags(group: Any) -> None:
+    for phase in ("train", "eval"):
+        group.add_argument(
+            f"--per_gpu_{phase}_batch_size",
+            f"--per_device_{phase}_batch_size",
+            type=int,
+            default=8,
+            metavar="N",
+            help="windows a batch on each device (8); less if memory runs out",
+        )
+    group.add_argument("--learning_rate", type=float, default=5e-5, metavar="X", help="peak learning rate (5e-5)")
+    group.add_argument("--gradient_accumulation_steps", type=int, default=1, metavar="N", help="batches an update (1)")
+    group.add_argument("--weight_decay", type=float, default=0.0, metavar="X", help="AdamW weight decay (0)")
+    group.add_argument("--adam_epsilon", type=float, default=1e-8, metavar="X", help="AdamW epsilon (1e-8)")
+    group.add_argument("--max_grad_norm", type=float, default=1.0, metavar="X", help="gradients are clipped to it (1)")
+    group.add_argument("--num_train_epochs", type=float, default=3.0, metavar="X", help="passes over the data (3)")
+    group.add_argument("--max_steps", type=int, default=-1, metavar="N", help="updates; > 0 overrides the epochs")
+    group.add_argument("--warmup_steps", type=int, default=0, metavar="N", help="updates of linear warm-up (0)")
+    group.add_argument("--seed", type=int, default=42, metavar="N", help="seed of weights, order and dropout (42)")
+    group.add_argument(
+        "--pad_to_max_length",
+        action="store_true",
+        help="the 2020 arithmetic to the bit: padding to max_seq_length, plain AdamW; two to four times slower",
+    )
+
+
+def add_output_flags(group: Any) -> None:
+    group.add_argument("--output_dir", metavar="DIR", help="folder for model, predictions and checkpoints")
+    group.add_argument("--overwrite_output_dir", action="store_true", help="train into a folder that has files")
+    group.add_argument("--resume", action="store_true", help="go on from the newest valid checkpoint in output_dir")
+    group.add_argument("--logging_steps", type=int, default=500, metavar="N", help="updates a TensorBoard point (500)")
+    group.add_argument("--save_steps", type=int, default=500, metavar="N", help="updates a checkpoint (500); 0: none")
+    group.add_argument("--save_total_limit", type=int, default=0, metavar="N", help="checkpoints kept; 0: all")
+
+
+def add_device_flags(group: Any) -> None:
+    group.add_argument("--no_cuda", action="store_true", help="stay on the CPU")
+    group.add_argument("--bf16", action="store_true", help="bfloat16 mixed precision (recent GPUs and CPUs)")
+    group.add_argument("--fp16", action="store_true", help="float16 mixed precision (GPUs)")
+    group.add_argument("--fp16_opt_level", default="O1", help="accepted; it belonged to apex")
+    group.add_argument("--tf32", action="store_true", help="TF32 matrix products on GPUs that have them")
+    group.add_argument("--local_rank", "--local-rank", type=int, default=-1, help="set by torch's launchers")
+
+
+def check_args(args: argparse.Namespace) -> list[str]:
+    """Every fault of the flags, each as one sentence; [] when all is well. Derived names are not written back."""
+    faults = []
+    for flag in ("model_type", "model_name_or_path", "output_dir"):
+        if not getattr(args, flag):
+            faults.append(f"--{flag} is required")
+    if not args.do_train and not args.do_eval:
+        faults.append("nothing to do: give --do_train, --do_eval or both")
+    if args.do_train and not (args.train_file or args.data_dir):
+        faults.append("--do_train needs --train_file (or --data_dir with train-v2.0.json)")
+    if (args.do_eval or args.evaluate_during_training) and not (args.predict_file or args.data_dir):
+        faults.append("--do_eval needs --predict_file (or --data_dir with dev-v2.0.json)")
+    positive = "max_seq_length doc_stride max_query_length n_best_size max_answer_length per_gpu_train_batch_size"
+    for flag in f"{positive} per_gpu_eval_batch_size gradient_accumulation_steps".split():
+        if getattr(args, flag) < 1:
+            faults.append(f"--{flag} {getattr(args, flag)} must be at least 1")
+    faults += check_ranges(args) + check_window_flags(args) + check_output_dir(args)
+    if args.bf16 and args.fp16:
+        faults.append("--bf16 and --fp16 exclude each other; take --bf16 where the device has it")
+    if bool(args.server_ip) != bool(args.server_port):
+        faults.append("--server_ip and --server_port belong together")
+    return faults
+
+
+def check_ranges(args: argparse.Namespace) -> list[str]:
+    faults = []
+    for flag in ("learning_rate", "adam_epsilon", "max_grad_norm", "num_train_epochs"):
+        if not 0 < getattr(args, flag) < math.inf:
+            faults.append(f"--{flag} {getattr(args, flag)} must be a number above 0")
+    for flag in ("weight_decay", "warmup_steps", "save_total_limit", "seed"):
+        if not 0 <= getattr(args, flag) < math.inf:
+            faults.append(f"--{flag} {getattr(args, flag)} must not be negative")
+    if math.isnan(args.null_score_diff_threshold):
+        faults.append("--null_score_diff_threshold nan is not a number")
+    return faults
+
+
+def check_window_flags(args: argparse.Namespace) -> list[str]:
+    """The two specials-heavy formats have 4 special tokens; BERT's 3 are the message's example."""
+    room = args.max_seq_length - args.max_query_length - 3
+    if room < 1:
+        return [
+            f"--max_seq_length {args.max_seq_length} leaves no room for the context beside a question of "
+            f"{args.max_query_length} tokens and 3 specials; raise it or lower --max_query_length"
+        ]
+    if args.doc_stride > room:
+        return [
+            f"--doc_stride {args.doc_stride} leaves gaps: a window holds "
+            f"{args.max_seq_length}-{args.max_query_length}-3 = {room} context tokens; use at most {room}"
+        ]
+    return []
+
+
+def check_output_dir(args: argparse.Namespace) -> list[str]:
+    folder = args.output_dir
+    if not folder:
+        return []
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        return [f"--output_dir {folder} is a file; name a folder"]
+    if (
+        args.do_train
+        and not (args.overwrite_output_dir or args.resume)
+        and os.path.isdir(folder)
+        and os.listdir(folder)
+    ):
+        return [f"--output_dir {folder} has files; add --overwrite_output_dir to train into it, or --resume to go on"]
+    return []
+
+
+def data_path(args: argparse.Namespace, training: bool) -> str:
+    """The file to read: --train_file or --predict_file under --data_dir, else the official name there."""
+    named = args.train_file if training else args.predict_file
+    if named:
+        return os.path.join(args.data_dir, named)
+    names = DEFAULT_NAMES[args.version_2_with_negative is not False]
+    return os.path.join(args.data_dir, names[0 if training else 1])
+
+
+def has_unanswerable(path: str, examples: list[Example]) -> bool:
+    """The default of --version_2_with_negative, with a line that says why."""
+    count = sum(example.is_impossible for example in examples)
+    if count:
+        logger.warning(
+            "%s has %d unanswerable questions of %d: --version_2_with_negative is on (--no_…: off)",
+            path,
+            count,
+            len(examples),
+        )
+    return count > 0
+
+
+def wait_for_debugger(args: argparse.Namespace) -> None:
+    if not args.server_ip:
+        return
+    try:
+        import debugpy
+    except ImportError as error:
+        raise SquadError("--server_ip needs the package debugpy: pip install debugpy") from error
+    debugpy.listen((args.server_ip, int(args.server_port)))
+    logger.info("waiting for a debugger at %s:%s", args.server_ip, args.server_port)
+    debugpy.wait_for_client()
+
+
+def log_start(argv: list[str], processes: Processes, args: argparse.Namespace) -> None:
+    import platform
+
+    import torch
+    import transformers
+
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}"
+    logger.info("Command: run_squad.py %s", " ".join(argv))
+    logger.info("%s; device %s, %d process(es), seed %d", versions, processes.device, processes.world, args.seed)
+    if args.overwrite_cache:
+        logger.info("--overwrite_cache: nothing to overwrite, windows are made anew each time in seconds")
+
+
+def load_examples(path: str, training: bool) -> list[Example]:
+    """Questions of a file; training needs an answer for every answerable one."""
+    examples = read_examples(load_squad(path))
+    for example in examples if training else []:
+        if not example.is_impossible and not example.answers:
+            raise SquadError(f"{path}: question {example.qid} has no answer to train on; add one or set is_impossible")
+    return examples
+
+
+def training_windows(args: argparse.Namespace, tokenizer: Any, examples: list[Example], path: str) -> Windows:
+    windows = make_windows(examples, tokenizer, **window_flags(args), training=True)
+    if windows.dropped:
+        first = windows.dropped[0]
+        count = len(windows.dropped)
+        logger.warning("%s: %d questions dropped, answer not at its offset; the first is %s", path, count, first)
+    answerable = sum(not example.is_impossible for example in examples)
+    if len(windows.dropped) > answerable / 2:
+        raise SquadError(
+            f"{path}: {len(windows.dropped)} of {answerable} answers are not at their answer_start; were the contexts "
+            "edited? Run clean_squad.py again"
+        )
+    if not len(windows):
+        raise SquadError(f"{path}: no window to train on; every context is blank")
+    return windows
+
+
+def window_flags(args: argparse.Namespace) -> dict[str, int]:
+    names = ("max_seq_length", "doc_stride", "max_query_length")
+    return {name: getattr(args, name) for name in names}
+
+
+def load_runner(args: argparse.Namespace, folder: str, config: Any, processes: Processes) -> WindowModel:
+    """The model of `folder` on this process's device."""
+    model = load_model(folder, config, cache_dir=args.cache_dir or None)
+    limit = getattr(config, "max_position_embeddings", 0) or math.inf
+    if args.max_seq_length > limit:
+        raise SquadError(f"{folder} has {limit} positions; --max_seq_length {args.max_seq_length} does not fit")
+    layout = "max_length" if args.pad_to_max_length else "longest"
+    return WindowModel(model.to(processes.device), layout, args.max_seq_length)
+
+
+def resume_folder(args: argparse.Namespace) -> str | None:
+    """The checkpoint to go on from: the model folder itself when it is a real one, or with --resume the newest."""
+    if not args.do_train:
+        return None
+    if os.path.isfile(os.path.join(args.model_name_or_path, STATE_FILE)):
+        check_checkpoint(args.model_name_or_path)
+        return args.model_name_or_path
+    if not args.resume:
+        return None
+    folder = newest_checkpoint(args.output_dir)
+    if folder is None:
+        logger.warning(
+            "--resume: no valid checkpoint in %s, starting from %s", args.output_dir, args.model_name_or_path
+        )
+    return folder
+
+
+def prepare_environment() -> None:
+    """Settings that must stand before torch is imported."""
+    # A second thread that spins for work makes a busy machine twenty times slower; waiting passively costs nothing.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+@script_main
+def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv:
+        sys.stderr.write(NO_FLAGS)
+        return EXIT_USAGE
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    exit_with_faults(parser, check_args(args))
+    setup_logging(logging.DEBUG if args.verbose_logging else logging.INFO)
+    wait_for_debugger(args)
+    return run(args, argv)
+
+
+def run(args: argparse.Namespace, argv: list[str]) -> int:
+    """Load, train, save, predict, score, report."""
+    train_examples = load_examples(data_path(args, True), True) if args.do_train else None
+    wants_dev = args.do_eval or args.evaluate_during_training
+    dev_examples = load_examples(data_path(args, False), False) if wants_dev else None
+    if args.version_2_with_negative is None:
+        shown = (data_path(args, not wants_dev), dev_examples if wants_dev else train_examples)
+        args = argparse.Namespace(**{**vars(args), "version_2_with_negative": has_unanswerable(*shown)})
+    prepare_environment()
+    import torch
+
+    processes = start_processes(args.local_rank, args.no_cuda)
+    log_start(argv, processes, args)
+    if args.tf32:
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    os.makedirs(args.output_dir, exist_ok=True)
+    resumed = resume_folder(args)
+    folder = resumed or args.model_name_or_path
+    cache_dir = args.cache_dir or None
+    config = load_config(args.config_name or folder, model_type=args.model_type, cache_dir=cache_dir)
+    if config.model_type != args.model_type:
+        logger.warning("--model_type %s, but %s is of type %s; using that", args.model_type, folder, config.model_type)
+    tokenizer = load_tokenizer(
+        args.tokenizer_name or folder, config, do_lower_case=args.do_lower_case, cache_dir=cache_dir
+    )
+    set_seed(args.seed)  # decides the weights of a new question-answering head
+    runner = load_runner(args, folder, config, processes)
+    dev_windows = make_windows(dev_examples, tokenizer, **window_flags(args)) if wants_dev else None
+    windows = training_windows(args, tokenizer, train_examples, data_path(args, True)) if args.do_train else None
+    if not args.pad_to_max_length:
+        runner.choose_layout(windows if args.do_train else dev_windows)
+
+    def evaluate_now() -> dict[str, float]:
+        return evaluate(args, runner, tokenizer, dev_windows, processes)
+
+    if args.do_train:
+        train(args, runner, tokenizer, windows, processes, evaluate_now, resumed)
+    if args.do_eval:
+        report(args, runner, tokenizer, dev_windows, processes)
+    return EXIT_OK
+
+
+def train(
+    args: argparse.Namespace,
+    runner: WindowModel,
+    tokenizer: Any,
+    windows: Windows,
+    processes: Processes,
+    evaluate_now: Callable[[], dict[str, float]],
+    resumed: str | None,
+) -> None:
+    """Train from the start or from a checkpoint, then save the model into output_dir."""
+    trainer = Trainer(args, runner, tokenizer, windows, processes, evaluate_now)
+    if resumed:
+        trainer.restore(resumed)
+    plan = trainer.plan
+    logger.info("***** Running training *****")
+    logger.info("  Num examples = %d", len(windows.examples))
+    logger.info("  Num windows = %d, layout %s", len(windows), runner.layout)
+    logger.info("  Windows per update = %d", plan.batch_size * plan.accumulation)
+    logger.info("  Total optimization steps = %d", plan.total_updates)
+    trainer.run()
+    if trainer.stop_signal:
+        logger.warning("stopped at step %d; the same command with --resume goes on", trainer.step)
+        raise SystemExit(128 + trainer.stop_signal)
+    logger.info(" global_step = %d, average loss = %s", trainer.step, trainer.total_loss / trainer.step)
+    if trainer.skipped:
+        logger.warning("%d updates were skipped for float16 overflow", trainer.skipped)
+    if trainer.used_rows:
+        trainer.used_rows.swap_out()
+    if processes.is_main:
+        save_final_model(args, runner.model, tokenizer)
+        logger.info("Saved the model to %s", args.output_dir)
+    processes.barrier()
+
+
+def report(
+    args: argparse.Namespace, runner: WindowModel, tokenizer: Any, dev_windows: Windows, processes: Processes
+) -> None:
+    """Score the model, with --eval_all_checkpoints every checkpoint of output_dir before it."""
+    results: dict[str, float] = {}
+    for folder in list_checkpoints(args.output_dir) if args.eval_all_checkpoints else []:
+        step = folder.split("-")[-1]
+        logger.info("Loading checkpoint %s for evaluation", folder)
+        config = load_config(folder)
+        other = load_runner(args, folder, config, processes)
+        if not args.pad_to_max_length:
+            other.choose_layout(dev_windows)
+        found = evaluate(args, other, tokenizer, dev_windows, processes, step)
+        results |= {f"{key}_{step}": value for key, value in found.items()}
+    results |= evaluate(args, runner, tokenizer, dev_windows, processes)
+    if processes.is_main:
+        logger.info("Results: %s", results)
+        write_json(os.path.join(args.output_dir, "results_.json"), results)
+        print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

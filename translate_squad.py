@@ -73,26 +73,14 @@ MAX_COOL_DOWN = 1800.0  # seconds
 STOP_GRACE = 3.0  # seconds that Ctrl-C waits for answers that are on their way
 REPORT_EVERY = 60.0  # seconds between progress lines when stderr is not a terminal
 CACHE_ID = 0x53515431  # application_id of the SQLite file
-CANARIES = {  # sentences whose translation is known after the first request; each holds a year that must survive
-    "en": (
-        "The bridge over the river was built in 1893.",
-        "In 1928 a young teacher wrote down every song.",
-        "Nobody was hurt when the old mill burned in 1957.",
-    ),
-    "de": (
-        "Die Brücke über den Fluss wurde 1893 gebaut.",
-        "Im Jahr 1928 schrieb ein junger Lehrer alle Lieder auf.",
-        "Niemand wurde verletzt, als 1957 die alte Mühle brannte.",
-    ),
-    "nl": (
-        "De brug over de rivier werd in 1893 gebouwd.",
-        "In 1928 schreef een jonge leraar alle liedjes op.",
-        "Niemand raakte gewond toen de oude molen in 1957 afbrandde.",
-    ),
-}
+CANARIES = [  # English sentences whose translation is known after the first request; the year must survive
+    "The bridge over the river was built in 1893.",
+    "In 1928 a young teacher wrote down every song.",
+    "Nobody was hurt when the old mill burned in 1957.",
+]
 LANGUAGES_WITHOUT_FULL_STOP = {"th", "lo", "my", "km"}
 ERROR_PAGE = re.compile(
-    r"Error \d{3} \(|!!1\s?\d{3}|That[’']s an error|unusual traffic from your|The server encountered a temporary error"
+    r"Error \d{3} \(|!!1\s?\d{3}|That[’']s an error|unusual traffic from|encountered a temporary error"
 )
 
 
@@ -126,7 +114,7 @@ def _ends_sentence(line: str, mark: int, end: int) -> bool:
         return line[mark] in "。！？｡" and bool(line[end:].strip())
     if line[mark] != "." or line[mark : mark + 2] == "..":
         return True
-    word = "".join(line[:mark].split()[-1:]).lstrip("\"'“‘«„([¿¡")
+    word = "".join(line[max(0, mark - 40) : mark].split()[-1:]).lstrip("\"'“‘«„([¿¡")
     return not ABBREVIATION.fullmatch(word) and not ACRONYM.fullmatch(word)
 
 
@@ -180,22 +168,24 @@ def _answer_texts(paragraph: dict[str, Any]) -> list[str]:
     return [answer["text"] for qa in paragraph["qas"] if not qa["is_impossible"] for answer in qa["answers"]]
 
 
-def pack_requests(groups: Iterable[list[str]], max_chars: int, *, across_paragraphs: bool = False) -> list[list[str]]:
+def pack_requests(
+    groups: Iterable[list[str]], canaries: list[str], max_chars: int, *, across_paragraphs: bool = False
+) -> list[list[str]]:
     """The strings in requests within max_chars and MAX_URL_BYTES, each with room for a canary line.
 
     A request never mixes paragraphs unless across_paragraphs is set.
     """
     if across_paragraphs:
         groups = [[string for group in groups for string in group]]
-    canary = max(CANARIES["de"], key=len)
-    requests = []
+    canary_chars, canary_bytes = (max(map(measure, canaries)) for measure in (len, encoded_size))
+    requests: list[list[str]] = []
     for group in groups:
-        chars = size = math.inf
+        chars = size = math.inf  # the first string of a group opens a request
         for string in group:
             chars, size = chars + len(string) + 1, size + encoded_size(string)
             if chars > max_chars or size > MAX_URL_BYTES:
                 requests.append([])
-                chars, size = len(string) + len(canary) + 2, encoded_size(string) + encoded_size(canary)
+                chars, size = canary_chars + len(string) + 1, canary_bytes + encoded_size(string)
             requests[-1].append(string)
     return requests
 
@@ -330,6 +320,8 @@ class Cache:
     A write is on the disk when put() returns. Others' translations in the same file are never seen.
     """
 
+    WHERE = "backend = ? AND source_lang = ? AND target_lang = ? AND source = ?"
+
     def __init__(self, path: str, backend: str, source_lang: str, target_lang: str) -> None:
         self.path, self.key = path, (backend, source_lang, target_lang)
         self.database = sqlite3.connect(path, timeout=60, isolation_level=None)
@@ -348,9 +340,7 @@ class Cache:
 
     def get(self, strings: Iterable[str]) -> dict[str, str]:
         """The translations of those strings that have one."""
-        query = (
-            "SELECT target FROM translation WHERE backend = ? AND source_lang = ? AND target_lang = ? AND source = ?"
-        )
+        query = f"SELECT target FROM translation WHERE {self.WHERE}"
         rows = ((string, self.database.execute(query, (*self.key, string)).fetchone()) for string in strings)
         return {string: row[0] for string, row in rows if row}
 
@@ -362,9 +352,8 @@ class Cache:
 
     def forget(self, strings: Iterable[str]) -> None:
         """Remove translations that turned out to be doubtful."""
-        where = "backend = ? AND source_lang = ? AND target_lang = ? AND source = ?"
         with self._transaction():
-            self.database.executemany(f"DELETE FROM translation WHERE {where}", [(*self.key, s) for s in strings])
+            self.database.executemany(f"DELETE FROM translation WHERE {self.WHERE}", [(*self.key, s) for s in strings])
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -375,10 +364,6 @@ class Cache:
         except BaseException:
             self.database.rollback()
             raise
-
-    def close(self) -> None:
-        """Fold the write-ahead log into the file."""
-        self.database.close()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -509,47 +494,40 @@ class HfBackend:
     """A local seq2seq model through transformers: MarianMT (opus-mt-en-nl), NLLB, M2M100 and their like."""
 
     def __init__(
-        self,
-        model_name_or_path: str,
-        source_code: str | None,
-        target_code: str | None,
-        num_beams: int,
-        dtype: str = "float32",
-        device: str | None = None,
+        self, model_dir: str, source_code: str, target_code: str, num_beams: int, dtype: str, device: str | None = None
     ) -> None:
-        try:
-            import torch
-            from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
-
-            self.tokenizer = AutoTokenizer.from_pretrained(model_name_or_path)
-            self.model = AutoModelForSeq2SeqLM.from_pretrained(model_name_or_path, dtype=getattr(torch, dtype))
-        except ImportError as error:
-            missing = "sentencepiece" if "sentencepiece" in str(error).lower() else error.name or "torch transformers"
-            raise SquadError(
-                f"{model_name_or_path}: loading it needs another package; pip install {missing}"
-            ) from error
-        except (OSError, ValueError) as error:
-            raise SquadError(f"{model_name_or_path}: no translation model ({str(error).splitlines()[0]})") from error
-        self.torch = torch
-        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self.model.to(self.device).eval()
         self.num_beams = num_beams
-        self.max_tokens = getattr(self.model.config, "max_position_embeddings", 512)
-        self.prefix, self.target_id = "", None
+        try:
+            from transformers import AutoTokenizer
+
+            self.tokenizer = AutoTokenizer.from_pretrained(model_dir)
+            self._load_model(model_dir, dtype, device)
+        except ImportError as error:
+            missing = "sentencepiece" if "sentencepiece" in str(error).lower() else error.name or "transformers torch"
+            raise SquadError(f"{model_dir}: loading it needs another package: pip install {missing}") from error
+        except (OSError, ValueError, RuntimeError) as error:
+            raise SquadError(f"{model_dir}: no translation model ({str(error).strip().splitlines()[0]})") from error
         self._set_languages(source_code, target_code)
 
-    def _set_languages(self, source_code: str | None, target_code: str | None) -> None:
+    def _load_model(self, model_dir: str, dtype: str, device: str | None) -> None:
+        import torch
+        from transformers import AutoModelForSeq2SeqLM
+
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = AutoModelForSeq2SeqLM.from_pretrained(model_dir, dtype=getattr(torch, dtype)).to(device).eval()
+        self.max_tokens = getattr(self.model.config, "max_position_embeddings", 512)
+
+    def _set_languages(self, source_code: str, target_code: str) -> None:
         """Tell a model of many languages which to use: by language tokens (NLLB, M2M100) or by a prefix (Marian)."""
-        tokenizer = self.tokenizer
-        if hasattr(tokenizer, "src_lang"):
-            known = tokenizer.get_vocab()
-            for code, flag in ((source_code, "--source_code"), (target_code, "--target_code")):
+        known = self.tokenizer.get_vocab()
+        self.prefix = f">>{target_code}<< " if f">>{target_code}<<" in known else ""
+        self.target_token = None
+        if getattr(self.tokenizer, "src_lang", None):
+            for flag, code in (("--source_code", source_code), ("--target_code", target_code)):
                 if code not in known and f"__{code}__" not in known:
                     raise SquadError(f"{flag} {code} is not a language of this model; NLLB's look like nld_Latn")
-            tokenizer.src_lang = source_code
-            self.target_id = known[target_code if target_code in known else f"__{target_code}__"]
-        elif f">>{target_code}<<" in tokenizer.get_vocab():
-            self.prefix = f">>{target_code}<< "
+            self.tokenizer.src_lang = source_code
+            self.target_token = target_code if target_code in known else f"__{target_code}__"
 
     def translate(self, strings: list[str]) -> list[str]:
         """One batch. A string that is too long for the model comes back as ""."""
@@ -557,20 +535,44 @@ class HfBackend:
         fit = [index for index, ids in enumerate(encoded) if len(ids) <= self.max_tokens]
         targets = [""] * len(strings)
         if fit:
-            batch = self.tokenizer.pad({"input_ids": [encoded[index] for index in fit]}, return_tensors="pt")
-            with self.torch.inference_mode():
-                output = self.model.generate(**batch.to(self.device), **self.generate_options(batch.input_ids.shape[1]))
+            output = self._generate([encoded[index] for index in fit])
             for index, text in zip(fit, self.tokenizer.batch_decode(output, skip_special_tokens=True), strict=True):
                 targets[index] = " ".join(text.split())
         return targets
 
-    def generate_options(self, num_tokens: int) -> dict[str, Any]:
-        """Options of generate() for a batch of num_tokens input tokens. The length is bound: a model may babble on."""
-        options: dict[str, Any] = {"num_beams": self.num_beams, "do_sample": False}
-        options["max_new_tokens"] = min(self.max_tokens - 1, 2 * num_tokens + 20)
-        if self.target_id is not None:
-            options["forced_bos_token_id"] = self.target_id
-        return options
+    def generation_lengths(self, num_tokens: int) -> tuple[int, int]:
+        """(least, most) tokens to generate for a longest input of num_tokens: a model may babble on for ever."""
+        return 0, min(self.max_tokens - 1, 2 * num_tokens + 20)
+
+    def _generate(self, encoded: list[list[int]]) -> list[list[int]]:
+        import torch
+
+        batch = self.tokenizer.pad({"input_ids": encoded}, return_tensors="pt").to(self.model.device)
+        least, most = self.generation_lengths(batch["input_ids"].shape[1])
+        options = {"num_beams": self.num_beams, "do_sample": False, "min_new_tokens": least, "max_new_tokens": most}
+        if self.target_token:
+            options["forced_bos_token_id"] = self.tokenizer.convert_tokens_to_ids(self.target_token)
+        with torch.inference_mode():
+            return self.model.generate(**batch, **options).tolist()
+
+
+class Ct2Backend(HfBackend):
+    """The same models through CTranslate2, several times faster on a CPU: see the folder's recipe in README.md."""
+
+    def _load_model(self, model_dir: str, dtype: str, device: str | None) -> None:
+        import ctranslate2
+
+        kind = "default" if dtype == "float32" else dtype  # default: as converted
+        self.model = ctranslate2.Translator(model_dir, device=device or "auto", compute_type=kind)
+        self.max_tokens = 512
+
+    def _generate(self, encoded: list[list[int]]) -> list[list[int]]:
+        least, most = self.generation_lengths(max(map(len, encoded)))
+        options = {"beam_size": self.num_beams, "min_decoding_length": least, "max_decoding_length": most}
+        if self.target_token:
+            options["target_prefix"] = [[self.target_token]] * len(encoded)
+        results = self.model.translate_batch([self.tokenizer.convert_ids_to_tokens(ids) for ids in encoded], **options)
+        return [self.tokenizer.convert_tokens_to_ids(result.hypotheses[0]) for result in results]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -583,29 +585,27 @@ def translate_locally(backend: Backend, cache: Cache, strings: list[str], batch_
 
     Returns the reason for every string without a valid translation.
     """
-    target_lang, missing = cache.key[2], {}
-    ordered = sorted(strings, key=len)  # equal lengths together: no time is spent on padding
+    missing = {}
+    ordered = sorted(strings, key=len)  # equal lengths together: little time goes into padding
     batches = [ordered[first : first + batch_size] for first in range(0, len(ordered), batch_size)]
     random.shuffle(batches)  # a believable ETA, and two processes on one cache seldom meet
     with progress_bar(total=len(strings), unit="string") as bar:
         while batches:
             batch = batches.pop()
             known = cache.get(batch)
-            todo = [string for string in batch if string not in known]
+            bar.update(len(known))
+            batch = [string for string in batch if string not in known]
             try:
-                targets = backend.translate(todo) if todo else []
+                targets = dict(zip(batch, backend.translate(batch), strict=True)) if batch else {}
             except RuntimeError as error:
-                if "out of memory" not in str(error) or len(todo) == 1:
+                if "out of memory" not in str(error) or len(batch) == 1:
                     raise
-                logger.warning(
-                    "%d strings are too many for the memory: halves (a smaller --batch_size helps)", len(todo)
-                )
-                batches += [todo[: len(todo) // 2], todo[len(todo) // 2 :]]
-                bar.update(len(known))
+                logger.warning("%d strings are too many for the memory: halves; lower --batch_size", len(batch))
+                batches += [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
                 continue
-            faults = {s: translation_fault(s, t, target_lang) for s, t in zip(todo, targets, strict=True)}
-            cache.put({s: t for s, t in zip(todo, targets, strict=True) if not faults[s]})
-            missing.update({string: fault for string, fault in faults.items() if fault})
+            faults = {source: translation_fault(source, target, cache.key[2]) for source, target in targets.items()}
+            cache.put({source: target for source, target in targets.items() if not faults[source]})
+            missing.update({source: fault for source, fault in faults.items() if fault})
             bar.update(len(batch))
     return missing
 
@@ -685,10 +685,10 @@ class Request:
 
 @dataclass
 class WebRun:
-    """One run against a web backend: threads that ask, and a main thread that checks, stores and decides.
+    """One run against a web backend: threads that ask, and the main thread, which checks, stores and decides.
 
     Each request carries a canary as its last line, a sentence whose translation is known, so that an answer vouches for
-    itself. A server that does not keep line breaks gets one string a request and the canaries now and then.
+    itself. A server that does not keep line breaks gets one string a request, and the canaries now and then.
     """
 
     backend: Backend
@@ -698,38 +698,41 @@ class WebRun:
     deadline: float  # seconds; an answer that drips in for longer is given up
     canaries: list[str]
     queue: collections.deque[Request] = field(default_factory=collections.deque)
-    in_flight: dict[int, Request] = field(default_factory=dict)
-    answers: SimpleQueue = field(default_factory=SimpleQueue)
-    known_canaries: dict[str, str] = field(default_factory=dict)
-    lost_lines: int = 0  # canary requests that came back with another number of lines
-    faults_in_a_row: int = 0
-    unvouched: list[str] = field(default_factory=list)  # stored from answers without a canary since the last good one
+    in_flight: dict[int, Request] = field(default_factory=dict)  # by ticket
+    answers: SimpleQueue = field(default_factory=SimpleQueue)  # (ticket, lines or exception), from the threads
+    canary_targets: dict[str, str] = field(default_factory=dict)
+    unvouched: list[str] = field(default_factory=list)  # stored from bare requests since the last good canary
     missing: dict[str, str] = field(default_factory=dict)
     faults: collections.Counter = field(default_factory=collections.Counter)
+    faults_in_a_row: int = 0
+    lost_lines: int = 0  # times in a row that the canaries came back with another number of lines
     num_requests: int = 0
+    latency: float = 0.0  # seconds, moving average
+    shown_at: float = field(default_factory=time.monotonic)
 
     def run(self, requests: Iterable[list[str]]) -> dict[str, str]:
         """Ask everything and store every answer. Returns the reason for every string without a valid translation."""
+        from tqdm.contrib.logging import logging_redirect_tqdm
+
         self.queue.extend(Request(strings) for strings in requests)
         random.shuffle(self.queue)  # a believable ETA, and two processes on one cache seldom meet
-        self.known_canaries = self.cache.get(self.canaries)
-        with ProgressReport(self) as report:
-            while not self._canaries_are_well():
-                report.sleep(self.pace.delay())
+        self.canary_targets = self.cache.get(self.canaries)
+        form = "{l_bar}{bar}| {n_fmt}/{total_fmt} strings{postfix}"
+        with progress_bar(total=self._strings_left(), bar_format=form) as bar, logging_redirect_tqdm():
             try:
+                while not self._canaries_are_well():
+                    pass  # it waits for the end of the cool-down first
                 while self.queue or self.in_flight:
                     self._send()
                     self._receive()
-                    report.show()
+                    self._show(bar)
             except (KeyboardInterrupt, SystemExit, StillBlockedError):
                 self._receive_last()
                 raise
         return self.missing
 
-    def _keeps_lines(self) -> bool:
-        return self.lost_lines < 3
-
     def _send(self) -> None:
+        """Start requests as far as the pace and the workers allow."""
         while self.queue and len(self.in_flight) < self.workers and self.pace.delay() <= 0:
             if len(self.unvouched) >= CANARY_EVERY and not self._canaries_are_well():
                 return
@@ -743,33 +746,28 @@ class WebRun:
 
     def _start(self, request: Request) -> None:
         self.num_requests += 1
-        ticket = self.num_requests
-        request.canary = None if request.bare else self.canaries[ticket % len(self.canaries)]
+        request.canary = None if request.bare else self.canaries[self.num_requests % len(self.canaries)]
         request.sent_at = time.monotonic()
-        self.in_flight[ticket] = request
+        self.in_flight[self.num_requests] = request
         self.pace.sent()
-        lines = [*request.strings, *([request.canary] if request.canary else [])]
-        threading.Thread(target=self._ask, args=(ticket, lines), daemon=True).start()
+        lines = [*request.strings, *filter(None, [request.canary])]
+        threading.Thread(target=self._ask, args=(self.num_requests, lines), daemon=True).start()
 
     def _ask(self, ticket: int, lines: list[str]) -> None:
         try:
             self.answers.put((ticket, self.backend.translate(lines)))
-        except BaseException as error:  # the main thread raises it again or reacts
+        except BaseException as error:  # for the main thread, which reacts or raises it again
             self.answers.put((ticket, error))
 
     def _receive(self) -> None:
-        """Wait for one answer, or until the next request is due, a second at most."""
+        """Take one answer; wait for it until the next request is due, a second at most."""
         may_send = self.queue and len(self.in_flight) < self.workers
-        wait = min(1.0, max(0.0, self.pace.delay())) if may_send else 1.0
         try:
-            ticket, answer = self.answers.get(timeout=wait)
+            ticket, answer = self.answers.get(timeout=min(1.0, max(0.0, self.pace.delay())) if may_send else 1.0)
         except Empty:
-            now = time.monotonic()
-            overdue = [ticket for ticket, request in self.in_flight.items() if now - request.sent_at > self.deadline]
-            if not overdue:
-                return
-            ticket, answer = overdue[0], Hiccup(f"no whole answer in {duration(self.deadline)}")
-        if request := self.in_flight.pop(ticket, None):
+            overdue = (t for t, r in self.in_flight.items() if time.monotonic() - r.sent_at > self.deadline)
+            ticket, answer = next(overdue, None), Hiccup(f"no whole answer in {duration(self.deadline)}")
+        if request := self.in_flight.pop(ticket, None):  # else it was given up before
             try:
                 self._accept(request, answer)
             except Fault as fault:
@@ -779,19 +777,17 @@ class WebRun:
         """Check the answer and store it whole; raises a Fault when any line of it is not to be trusted."""
         if isinstance(answer, BaseException):
             raise answer
-        target_lang = self.cache.key[2]
         if request.canary:
-            before = self.known_canaries[request.canary]
-            if fault := canary_fault(request.canary, answer[-1], before, target_lang):
-                raise Hiccup(fault)
+            self._check_canaries({request.canary: answer[-1]})
         targets = dict(zip(request.strings, answer, strict=False))
         for source, target in targets.items():
-            if fault := translation_fault(source, target, target_lang, may_be_cut=True):
+            if fault := translation_fault(source, target, self.cache.key[2], may_be_cut=True):
                 raise BadText(f'"{source[:60]}" came back {fault}')
         self.cache.put(targets)
         self.unvouched = [] if request.canary else [*self.unvouched, *targets]
-        self.pace.good()
         self.faults_in_a_row = 0
+        self.pace.good()
+        self.latency += (time.monotonic() - request.sent_at - self.latency) / 20
 
     def _react(self, request: Request, fault: Fault) -> None:
         """Cool down, split, ask again later, or give a string up: whatever the fault calls for."""
@@ -811,37 +807,39 @@ class WebRun:
         if isinstance(fault, Blocked) or self.faults_in_a_row >= FAULTS_IN_A_ROW:
             self.pace.block(fault, request.sent_at)
 
+    def _keeps_lines(self) -> bool:
+        return self.lost_lines < 3
+
     def _canaries_are_well(self) -> bool:
-        """Ask the canaries by themselves, at the due time. When they are not well, a cool-down has begun."""
-        sent_at = time.monotonic()
+        """Ask the canaries by themselves as soon as the pace allows. When they are not well, a cool-down begins."""
+        asked = [self.canaries] if self._keeps_lines() else [[canary] for canary in self.canaries]
+        targets: dict[str, str] = {}
         try:
-            if self._keeps_lines():
-                targets = dict(zip(self.canaries, self._ask_now(self.canaries), strict=True))
-            else:
-                targets = {canary: self._ask_now([canary])[0] for canary in self.canaries}
+            for lines in asked:
+                time.sleep(max(0.0, self.pace.delay()))
+                self.num_requests += 1
+                self.pace.sent()
+                sent_at = time.monotonic()
+                targets.update(zip(lines, self.backend.translate(lines), strict=True))
             self._check_canaries(targets)
         except Fault as fault:
             self.faults[type(fault).__name__] += 1
-            self.lost_lines += isinstance(fault, BadText)
-            if isinstance(fault, BadText) and not self._keeps_lines():
-                logger.warning("the server does not keep line breaks (%s): one string a request from here on", fault)
-            elif not isinstance(fault, BadText):
+            if isinstance(fault, BadText) and self._keeps_lines():
+                self.lost_lines += 1
+                if not self._keeps_lines():
+                    logger.warning("the server does not keep line breaks (%s): one string a request", fault)
+            else:
                 self.pace.block(fault, sent_at)
             return False
-        self.lost_lines *= not self._keeps_lines()
+        if self._keeps_lines():
+            self.lost_lines = 0
         self.unvouched.clear()
         self.pace.good()
         return True
 
-    def _ask_now(self, lines: list[str]) -> list[str]:
-        time.sleep(max(0.0, self.pace.delay()))
-        self.num_requests += 1
-        self.pace.sent()
-        return self.backend.translate(lines)
-
     def _check_canaries(self, targets: dict[str, str]) -> None:
-        """Raise Hiccup when one is wrong, or when different sentences have the same translation."""
-        faults = [canary_fault(c, t, self.known_canaries.get(c), self.cache.key[2]) for c, t in targets.items()]
+        """Learn the translations of the canaries; raise Hiccup when they are wrong or not those of before."""
+        faults = [canary_fault(c, t, self.canary_targets.get(c), self.cache.key[2]) for c, t in targets.items()]
         if len(targets) > 1 and len(set(targets.values())) == 1:
             faults.append("nonsense: every control sentence has the same translation")
         if reason := next(filter(None, faults), None):
@@ -849,8 +847,9 @@ class WebRun:
             self.queue.extend(Request([string], bare=True) for string in self.unvouched)
             self.unvouched.clear()
             raise Hiccup(reason)
-        self.cache.put(targets)
-        self.known_canaries = self.cache.get(self.canaries)
+        if new := {canary: target for canary, target in targets.items() if canary not in self.canary_targets}:
+            self.cache.put(new)
+            self.canary_targets |= new
 
     def _receive_last(self) -> None:
         """Store the answers that arrive within STOP_GRACE: they need not be asked again."""
@@ -861,56 +860,25 @@ class WebRun:
                 if request := self.in_flight.pop(ticket, None):
                     self._accept(request, answer)
 
+    def _strings_left(self) -> int:
+        return sum(len(request.strings) for request in [*self.queue, *self.in_flight.values()])
 
-class ProgressReport:
-    """The progress of a WebRun: a bar on a terminal, else a log line a minute."""
-
-    def __init__(self, run: WebRun) -> None:
-        self.run, self.total = run, sum(len(request.strings) for request in run.queue)
-        self.started = self.shown = time.monotonic()
-        form = "{l_bar}{bar}| {n_fmt}/{total_fmt} strings {postfix}"
-        self.bar = progress_bar(total=self.total, bar_format=form)
-
-    def __enter__(self) -> ProgressReport:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.show(now=True)
-        self.bar.close()
-
-    def left(self) -> int:
-        """Strings without an answer."""
-        return sum(len(request.strings) for request in [*self.run.queue, *self.run.in_flight.values()])
-
-    def line(self) -> str:
-        """Requests a second since the start, blocks, and the time left at the present rate with the faults so far."""
-        run, elapsed = self.run, time.monotonic() - self.started
-        faults = run.faults.total()
-        share = max(0.1, 1 - faults / max(1, run.num_requests))
-        latency = elapsed / max(1, run.num_requests) if run.pace.blocks == 0 else 0.0
-        seconds = max(1 / run.pace.rate, latency) / share * (len(run.queue) + len(run.in_flight))
-        seconds += max(0.0, run.pace.delay())
-        speed = run.num_requests / max(elapsed, 1e-9)
-        return f"{speed:.2f} requests/s, {run.pace.blocks} blocks, {faults} faults, {duration(seconds)} left"
-
-    def show(self, *, now: bool = False) -> None:
-        """Refresh the bar, or log a line when the last one is old enough."""
-        if not now and time.monotonic() - self.shown < (REPORT_EVERY if self.bar.disable else 0.5):
+    def _show(self, bar: Any) -> None:
+        """Refresh the bar twice a second; log a line a minute where stderr is not a terminal."""
+        now = time.monotonic()
+        if now - self.shown_at < (REPORT_EVERY if bar.disable else 0.5):
             return
-        self.shown = time.monotonic()
-        done = self.total - self.left()
-        if self.bar.disable:
-            logger.info("%s of %s strings, %s", f"{done:,}", f"{self.total:,}", self.line())
+        self.shown_at = now
+        speed = max(1 / self.pace.rate, self.latency / self.workers)  # seconds a request
+        good = max(0.1, 1 - self.faults.total() / max(1, self.num_requests))
+        seconds = max(0.0, self.pace.delay()) + speed / good * (len(self.queue) + len(self.in_flight))
+        done = bar.total - self._strings_left()
+        line = f"{1 / speed:.2g} requests/s, {self.pace.blocks} blocks, {duration(seconds)} left"
+        if bar.disable:
+            logger.info("%s of %s strings, %s", f"{done:,}", f"{bar.total:,}", line)
         else:
-            self.bar.n = done
-            self.bar.set_postfix_str(self.line())
-
-    def sleep(self, seconds: float) -> None:
-        """Sleep through a cool-down with the bar alive."""
-        end = time.monotonic() + seconds
-        while (rest := end - time.monotonic()) > 0:
-            self.show()
-            time.sleep(min(rest, 1.0))
+            bar.n = done
+            bar.set_postfix_str(line)
 
 
 def duration(seconds: float) -> str:
@@ -929,76 +897,42 @@ def duration(seconds: float) -> str:
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Translate a SQuAD v1.1 or v2.0 file. Stop it at any time: the same command goes on from there.",
-        epilog="exit codes: 0 done, 1 bad data, 2 wrong flags, 75 blocked for too long (run it again later), "
-        "130 Ctrl-C, 143 SIGTERM",
+        epilog="Exit codes: 0 done, 1 bad data, 2 wrong flags, 75 blocked for too long (run it again later), 130 Ctrl-C, "
+        "143 SIGTERM.",
         allow_abbrev=False,
     )
-    data = parser.add_argument_group("data")
-    data.add_argument("--input_file", required=True, metavar="FILE", help="SQuAD JSON file to translate")
-    data.add_argument("--output_file", metavar="FILE", help="translated file to write; not needed with --dry_run")
-    data.add_argument("--source_lang", default="en", metavar="CODE", help="language of the input (default: en)")
-    data.add_argument("--target_lang", default="nl", metavar="CODE", help="language of the output (default: nl)")
-    data.add_argument(
-        "--cache_file", metavar="FILE", help="SQLite file of all answers so far (default: <output_file>.cache.sqlite)"
-    )
-    data.add_argument("--dry_run", action="store_true", help="print what would be asked and how long it would take")
-    task = parser.add_argument_group("engine")
-    task.add_argument(
-        "--backend",
-        choices=("mtranslate", "hf", "memory"),
-        default="mtranslate",
-        help="mtranslate: a free web page, slow and easily blocked; hf: a local model; memory: a file (default: mtranslate)",
-    )
-    task.add_argument(
-        "--memory_file",
-        metavar="FILE",
-        help='memory: JSON lines {"source": "…", "target": "…"}, a sentence, a question or an answer each',
-    )
-    web = parser.add_argument_group("web page (mtranslate)")
-    web.add_argument("--rate", type=float, default=1.0, help="requests a second at most (default: 1.0)")
-    web.add_argument("--workers", type=int, default=1, help="requests on their way at the same time (default: 1)")
-    web.add_argument(
-        "--max_chars", type=int, default=4500, help="characters in a request; the page takes 5,000 (default: 4500)"
-    )
-    web.add_argument(
-        "--across_paragraphs",
-        action="store_true",
-        help="fill requests up to --max_chars: about four times fewer requests",
-    )
-    web.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="for an answer (default: 30)")
-    web.add_argument(
-        "--cool_down",
-        type=float,
-        default=30.0,
-        metavar="SECONDS",
-        help="pause after a first block, doubled by each (default: 30)",
-    )
-    web.add_argument(
-        "--give_up_after",
-        type=float,
-        default=7200.0,
-        metavar="SECONDS",
-        help="of blocks without a good answer: exit 75 (default: 7200)",
-    )
-    model = parser.add_argument_group("local model (hf)")
-    model.add_argument(
-        "--model_name_or_path", metavar="NAME", help="MarianMT, NLLB or M2M100, e.g. Helsinki-NLP/opus-mt-en-nl"
-    )
-    model.add_argument(
-        "--source_code", metavar="CODE", help="the model's own code, e.g. eng_Latn (default: --source_lang)"
-    )
-    model.add_argument(
-        "--target_code", metavar="CODE", help="the model's own code, e.g. nld_Latn (default: --target_lang)"
-    )
-    model.add_argument(
-        "--num_beams", type=int, default=4, help="1 is about twice as fast and a little worse (default: 4)"
-    )
-    model.add_argument(
-        "--batch_size", type=int, default=32, help="strings a batch; less if memory runs out (default: 32)"
-    )
-    model.add_argument("--bf16", action="store_true", help="16-bit weights: Ampere GPUs and newer, recent CPUs")
-    model.add_argument("--fp16", action="store_true", help="16-bit weights for any GPU")
-    model.add_argument("--no_cuda", action="store_true", help="stay on the CPU")
+    add = parser.add_argument_group("data").add_argument
+    add("--input_file", required=True, metavar="FILE", help="SQuAD JSON file to translate")
+    add("--output_file", metavar="FILE", help="translated file to write; not needed with --dry_run")
+    add("--source_lang", default="en", metavar="CODE", help="language of the input (default: en)")
+    add("--target_lang", default="nl", metavar="CODE", help="language of the output (default: nl)")
+    add("--cache_file", metavar="FILE", help="SQLite file of all answers (default: <output_file>.cache.sqlite)")
+    add("--dry_run", action="store_true", help="print what would be asked and how long it would take")
+    add = parser.add_argument_group("engine").add_argument
+    engines = "a free web page, a local model, the same through CTranslate2, or a file (default: mtranslate)"
+    add("--backend", choices=["mtranslate", "hf", "ct2", "memory"], default="mtranslate", help=engines)
+    form = 'memory: JSON lines {"source": "…", "target": "…"}, a sentence, question or answer each'
+    add("--memory_file", metavar="FILE", help=form)
+    add = parser.add_argument_group("web page (mtranslate)").add_argument
+    add("--rate", type=float, default=1.0, help="requests a second at most (default: 1.0)")
+    add("--workers", type=int, default=1, help="requests on their way at the same time (default: 1)")
+    add("--max_chars", type=int, default=4500, help="characters a request; the page takes 5,000 (default: 4500)")
+    add("--across_paragraphs", action="store_true", help="fill requests to --max_chars: a third as many, or fewer")
+    add("--timeout", type=float, default=30.0, metavar="SECONDS", help="for one answer (default: 30)")
+    pause = "first pause when blocked, doubled by each block that follows (default: 30)"
+    add("--cool_down", type=float, default=30.0, metavar="SECONDS", help=pause)
+    stop = "exit with code 75 after this time without a good answer (default: 7200)"
+    add("--give_up_after", type=float, default=7200.0, metavar="SECONDS", help=stop)
+    add = parser.add_argument_group("local model (hf, ct2)").add_argument
+    model = "MarianMT, NLLB or M2M100, e.g. Helsinki-NLP/opus-mt-en-nl; ct2: a converted folder"
+    add("--model_name_or_path", metavar="NAME", help=model)
+    add("--source_code", metavar="CODE", help="the model's own code, e.g. eng_Latn (default: --source_lang)")
+    add("--target_code", metavar="CODE", help="the model's own code, e.g. nld_Latn (default: --target_lang)")
+    add("--num_beams", type=int, default=4, help="1 is about three times as fast and a little worse (default: 4)")
+    add("--batch_size", type=int, default=32, help="strings a batch; lower it if memory runs out (default: 32)")
+    add("--bf16", action="store_true", help="16-bit weights: Ampere GPUs and newer, recent CPUs")
+    add("--fp16", action="store_true", help="16-bit weights for any GPU")
+    add("--no_cuda", action="store_true", help="stay on the CPU")
     return parser
 
 
@@ -1010,11 +944,11 @@ def check_args(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Non
             faults.append(f"--{flag} {getattr(args, flag)} is not a language code like en, nl or zh-CN")
     if args.source_lang == args.target_lang:
         faults.append(f"--source_lang and --target_lang are both {args.source_lang}")
-    for backend, flag in (("memory", "memory_file"), ("hf", "model_name_or_path")):
-        if args.backend == backend and not getattr(args, flag):
-            faults.append(f"--backend {backend} needs --{flag}")
-        elif args.backend != backend and getattr(args, flag):
-            faults.append(f"--{flag} is for --backend {backend}, not {args.backend}")
+    for flag, backends in (("memory_file", ["memory"]), ("model_name_or_path", ["hf", "ct2"])):
+        if args.backend in backends and not getattr(args, flag):
+            faults.append(f"--backend {args.backend} needs --{flag}")
+        elif args.backend not in backends and getattr(args, flag):
+            faults.append(f"--{flag} is for --backend {' or '.join(backends)}, not {args.backend}")
     for flag in ("rate", "workers", "timeout", "cool_down", "give_up_after", "num_beams", "batch_size"):
         if not 0 < getattr(args, flag) < math.inf:
             faults.append(f"--{flag} {getattr(args, flag)} must be more than 0")
@@ -1022,61 +956,56 @@ def check_args(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Non
         faults.append(f"--max_chars {args.max_chars} must be between {MAX_SENTENCE_CHARS + 100} and 5000")
     if args.bf16 and args.fp16:
         faults.append("--bf16 and --fp16 exclude each other")
-    _check_files(args, faults)
-    exit_with_faults(parser, faults)
-
-
-def _check_files(args: argparse.Namespace, faults: list[str]) -> None:
-    if not args.output_file:
-        if not args.dry_run:
-            faults.append("--output_file is missing: name the file to write")
-    else:
+    if args.output_file:
         check_output_path(args.output_file, faults, "--output_file")
         if os.path.realpath(args.output_file) == os.path.realpath(args.input_file):
             faults.append("--output_file is the input file: name another")
+    elif not args.dry_run:
+        faults.append("--output_file is missing: name the file to write")
     if args.cache_file:
         check_output_path(args.cache_file, faults, "--cache_file")
+    exit_with_faults(parser, faults)
 
 
 def engine_name(args: argparse.Namespace) -> str:
     """Whose translations these are, for the cache's key: another model or beam size is another engine."""
-    if args.backend != "hf":
+    if not args.model_name_or_path:
         return args.backend
     name = args.model_name_or_path
     name = os.path.realpath(name) if os.path.isdir(name) else name
     codes = f"{args.source_code or args.source_lang}-{args.target_code or args.target_lang}"
-    return f"hf {name} {codes} beams={args.num_beams}"
+    return f"{args.backend} {name} {codes} beams={args.num_beams}"
 
 
-def open_cache(args: argparse.Namespace) -> Cache | None:
-    """The cache of this engine and language pair; None for a dry run without one, in memory for a memory backend."""
-    path = args.cache_file or (f"{args.output_file}.cache.sqlite" if args.output_file else "")
-    if args.backend == "memory":
+def open_cache(args: argparse.Namespace) -> Cache:
+    """The cache of this engine and language pair; one in memory where nothing needs to be kept."""
+    path = args.cache_file or f"{args.output_file}.cache.sqlite"
+    if args.backend == "memory" or (args.dry_run and not os.path.exists(path)):
         path = ":memory:"
-    elif args.dry_run and not os.path.exists(path):
-        return None
     return Cache(path, engine_name(args), args.source_lang, args.target_lang)
 
 
-def choose_canaries(source_lang: str, groups: list[list[str]]) -> list[str]:
-    """Control sentences in the source language; for other languages than in CANARIES, middling ones of the file."""
-    if source_lang in CANARIES:
-        return list(CANARIES[source_lang])
-    strings = {string for group in groups for string in group}
-    return sorted(strings, key=lambda string: (abs(len(string) - 60), string))[:3]
+def choose_canaries(source_lang: str, strings: list[str]) -> list[str]:
+    """Control sentences in the source language: for another than English, three of middling length of the file."""
+    if source_lang == "en":
+        return CANARIES
+    return sorted(set(strings), key=lambda string: (abs(len(string) - 60), string))[:3]
 
 
-def print_plan(args: argparse.Namespace, groups: list[list[str]], todo: list[list[str]]) -> None:
+def print_plan(args: argparse.Namespace, num_strings: int, todo: list[list[str]]) -> None:
     """The plan of a dry run on stdout: strings, characters, requests and the time at the full rate."""
-    num_strings, num_todo = sum(map(len, groups)), sum(map(len, todo))
-    print(f"strings      {num_strings:,} different ones, {num_strings - num_todo:,} of them in the cache")
-    print(f"characters   {sum(len(string) for group in todo for string in group):,} to translate")
-    if args.backend == "mtranslate":
-        requests = pack_requests(todo, args.max_chars, across_paragraphs=args.across_paragraphs)
-        print(f"requests     {len(requests):,} (one string a request: {num_todo:,})")
+    strings = [string for group in todo for string in group]
+    print(f"strings      {num_strings:,} different ones, {num_strings - len(strings):,} of them in the cache")
+    print(f"characters   {sum(map(len, strings)):,} to translate")
+    if args.backend == "mtranslate" and strings:
+        requests = plan_requests(args, todo)
+        print(f"requests     {len(requests):,} (one string a request: {len(strings):,})")
         print(f"time         {duration(len(requests) / args.rate)} at {args.rate:g} requests a second")
-    elif args.backend == "hf":
-        print(f"batches      {math.ceil(num_todo / args.batch_size):,} of {args.batch_size} strings")
+
+
+def plan_requests(args: argparse.Namespace, todo: list[list[str]]) -> list[list[str]]:
+    canaries = choose_canaries(args.source_lang, [string for group in todo for string in group])
+    return pack_requests(todo, canaries, args.max_chars, across_paragraphs=args.across_paragraphs)
 
 
 def translate_strings(args: argparse.Namespace, cache: Cache, todo: list[list[str]]) -> dict[str, str]:
@@ -1086,41 +1015,51 @@ def translate_strings(args: argparse.Namespace, cache: Cache, todo: list[list[st
         return {}
     if args.backend == "memory":
         return translate_locally(MemoryBackend(args.memory_file), cache, strings, batch_size=len(strings))
-    if args.backend == "hf":
+    if args.backend in ("hf", "ct2"):
         codes = args.source_code or args.source_lang, args.target_code or args.target_lang
         dtype = "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32"
-        backend = HfBackend(args.model_name_or_path, *codes, args.num_beams, dtype, "cpu" if args.no_cuda else None)
+        engine = {"hf": HfBackend, "ct2": Ct2Backend}[args.backend]
+        device = "cpu" if args.no_cuda else None
+        backend = engine(args.model_name_or_path, *codes, args.num_beams, dtype, device)
         return translate_locally(backend, cache, strings, args.batch_size)
-    run = WebRun(
-        backend=MtranslateBackend(args.source_lang, args.target_lang, args.timeout),
-        cache=cache,
-        pace=Pace(args.rate, args.cool_down, args.give_up_after),
-        workers=args.workers,
-        deadline=3 * args.timeout,
-        canaries=choose_canaries(args.source_lang, todo),
-    )
-    missing = run.run(pack_requests(todo, args.max_chars, across_paragraphs=args.across_paragraphs))
+    backend = MtranslateBackend(args.source_lang, args.target_lang, args.timeout)
+    pace = Pace(args.rate, args.cool_down, args.give_up_after)
+    canaries = choose_canaries(args.source_lang, strings)
+    run = WebRun(backend, cache, pace, args.workers, deadline=3 * args.timeout, canaries=canaries)
+    missing = run.run(plan_requests(args, todo))
     faults = ", ".join(f"{count} × {name}" for name, count in run.faults.most_common()) or "none"
     logger.info("%s requests, %d blocks, faults: %s", f"{run.num_requests:,}", run.pace.blocks, faults)
     return missing
 
 
+def translate_resumably(args: argparse.Namespace, groups: list[list[str]]) -> tuple[dict[str, str], dict[str, str]]:
+    """({string: translation}, {string: why it has none}); when stopped, says how many are safe and how to go on."""
+    strings = [string for group in groups for string in group]
+    cache = open_cache(args)
+    with contextlib.closing(cache.database):
+        known = cache.get(strings)
+        todo = [[string for string in group if string not in known] for group in groups]
+        if args.dry_run:
+            print_plan(args, len(strings), todo)
+            return known, {}
+        logger.info("%s different strings, %s of them in %s", f"{len(strings):,}", f"{len(known):,}", cache.path)
+        try:
+            missing = translate_strings(args, cache, todo)
+        except (KeyboardInterrupt, SystemExit, StillBlockedError):
+            known = f"{len(cache.get(strings)):,} of {len(strings):,} strings"
+            logger.warning("stopped: %s are in %s; the same command goes on from there", known, cache.path)
+            raise
+        return cache.get(strings), missing
+
+
 def report_missing(missing: dict[str, str], num_strings: int, input_file: str) -> None:
     """Log what has no translation; raises SquadError when that is more than half: the engine is the wrong one."""
-    if not missing:
-        return
-    some = "".join(f'\n  "{string[:60]}": {reason}' for string, reason in list(missing.items())[:5])
-    text = f"{input_file}: {len(missing):,} of {num_strings:,} strings have no valid translation, such as{some}"
-    if len(missing) > num_strings / 2:
-        raise SquadError(f"{text}\nDoes the engine translate this language pair?")
-    logger.warning("%s\nThey are null in the output; the same command asks them again.", text)
-
-
-def write_document(path: str, document: dict[str, Any]) -> None:
-    """Write the translated file atomically, compact like the official files."""
-    with atomic_write(path) as out:
-        json.dump(document, out, ensure_ascii=False, allow_nan=False)
-        out.write("\n")
+    if missing:
+        some = "".join(f'\n  "{string[:60]}": {reason}' for string, reason in list(missing.items())[:5])
+        text = f"{input_file}: {len(missing):,} of {num_strings:,} strings have no valid translation, such as{some}"
+        if len(missing) > num_strings / 2:
+            raise SquadError(f"{text}\nDoes the engine translate this language pair? Nothing was written")
+        logger.warning("%s\nThey are null in the output; the same command asks them again", text)
 
 
 @script_main
@@ -1135,40 +1074,20 @@ def main(argv: list[str] | None = None) -> int:
     groups = strings_by_paragraph(document)
     num_strings = sum(map(len, groups))
     try:
-        cache = open_cache(args)
-        known = cache.get(string for group in groups for string in group) if cache else {}
-        todo = [[string for string in group if string not in known] for group in groups]
-        if args.dry_run:
-            print_plan(args, groups, todo)
-            return EXIT_OK
-        logger.info("%s strings, %s of them in %s", f"{num_strings:,}", f"{len(known):,}", cache.path)
-        try:
-            missing = translate_strings(args, cache, todo)
-        except (KeyboardInterrupt, SystemExit, StillBlockedError):
-            known = cache.get(string for group in groups for string in group)
-            logger.warning(
-                "stopped: %s of %s strings are in %s; the same command goes on from there",
-                f"{len(known):,}",
-                f"{num_strings:,}",
-                cache.path,
-            )
-            raise
-        targets = cache.get(string for group in groups for string in group)
-        cache.close()
+        targets, missing = translate_resumably(args, groups)
     except StillBlockedError as error:
-        logger.error("%s; wait some hours, lower --rate, or use --backend hf", error)
+        logger.error("%s; wait some hours, lower --rate, or use a local model", error)
         return EXIT_BLOCKED
     except sqlite3.Error as error:
-        raise SquadError(f"{args.cache_file or 'the cache'}: {error}; free space, or move the file away") from error
+        cache_file = args.cache_file or f"{args.output_file}.cache.sqlite"
+        raise SquadError(f"{cache_file}: {error}; free some space, or move a damaged file away") from error
+    if args.dry_run:
+        return EXIT_OK
     report_missing(missing, num_strings, args.input_file)
-    info = {
-        "source_lang": args.source_lang,
-        "target_lang": args.target_lang,
-        "backend": engine_name(args),
-        "missing": num_strings - len(targets),
-    }
-    write_document(args.output_file, translated_document(document, targets, info))
-    print(f"{num_strings:,} strings: {len(targets):,} translated, {num_strings - len(targets):,} missing")
+    info = {"source_lang": args.source_lang, "target_lang": args.target_lang, "backend": engine_name(args)}
+    with atomic_write(args.output_file) as out:  # compact, like the official files
+        json.dump(translated_document(document, targets, info), out, ensure_ascii=False, allow_nan=False)
+    print(f"{num_strings:,} different strings, {len(targets):,} translated, {num_strings - len(targets):,} missing")
     stem, extension = os.path.splitext(args.output_file)
     clean = f"python clean_squad.py --input_file {args.output_file} --output_file {stem}_clean{extension}"
     logger.info("wrote %s; next: %s", args.output_file, clean)

@@ -528,16 +528,12 @@ def _distinct(texts: Iterable[str]) -> tuple[dict[str, int], Any]:
     return rows, index
 
 
-def clean_word(word: str, lower: bool = False) -> str:
-    """The word as the 2020 tokenizer saw it: control characters removed, then NFC, which the fast tokenizers skip.
-
-    lower: also lower-case a Greek word as Python does, with a final sigma at its end.
-    """
+def clean_word(word: str) -> str:
+    """The word as the 2020 tokenizer saw it: control characters removed, then NFC, which the fast tokenizers skip."""
     if word.isascii():
         return word
     kept = "".join(c for c in word if c.isspace() or not unicodedata.category(c).startswith("C"))
-    word = unicodedata.normalize("NFC", kept)
-    return word.lower() if lower and "\u03a3" in word else word
+    return unicodedata.normalize("NFC", kept)
 
 
 class _PieceTable:
@@ -552,7 +548,6 @@ class _PieceTable:
         # A byte-level tokenizer marks the space before a word; inside a context every word has one (2020's choice).
         byte_level = "ByteLevel" in str(self.backend.pre_tokenizer)
         self.word_prefix = " " if byte_level else ""
-        self.lower = bool(getattr(self.backend.normalizer, "lowercase", False))
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """Piece ids of each text, no special tokens added."""
@@ -570,7 +565,7 @@ class _PieceTable:
         rows = [[index.setdefault(w, len(index)) for w in WORD.findall(text)] for text in texts]
         word_ids = np.fromiter(itertools.chain.from_iterable(rows), np.int32)
         first_word = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
-        table = self.encode([prefix + clean_word(word, self.lower) for word in index])
+        table = self.encode([prefix + clean_word(word) for word in index])
         size = np.array([len(ids) for ids in table], np.int64)
         values = np.fromiter(itertools.chain.from_iterable(table), np.int32, count=size.sum())
         return _gather_rows(values, size, word_ids, first_word)
@@ -910,7 +905,9 @@ class AnswerText:
 
     def _basic(self, word: str) -> str:
         """The basic tokens of a word, joined by spaces: `(1895` -> `( 1895`."""
-        normal = self.normalizer.normalize_str(clean_word(word, self.lower))
+        clean = clean_word(word)
+        # The 2020 realignment lower-cased whole words, with a final sigma in Greek; the word pieces have none.
+        normal = self.normalizer.normalize_str(clean.lower() if self.lower else clean)
         return " ".join(token for token, _ in self.pre_tokenizer.pre_tokenize_str(normal))
 
     def _realign(self, piece_text: str, text: str) -> str:

@@ -27,6 +27,7 @@ import math
 import os
 import random
 import re
+import shlex
 import socket
 import sqlite3
 import sys
@@ -897,8 +898,8 @@ def duration(seconds: float) -> str:
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Translate a SQuAD v1.1 or v2.0 file. Stop it at any time: the same command goes on from there.",
-        epilog="Exit codes: 0 done, 1 bad data, 2 wrong flags, 75 blocked for too long (run it again later), 130 Ctrl-C, "
-        "143 SIGTERM.",
+        epilog="Exit codes: 0 done, 1 bad data, 2 wrong flags, 75 blocked for too long (run it again later), "
+        "130 Ctrl-C, 143 SIGTERM.",
         allow_abbrev=False,
     )
     add = parser.add_argument_group("data").add_argument
@@ -1014,7 +1015,8 @@ def translate_strings(args: argparse.Namespace, cache: Cache, todo: list[list[st
     if not strings:
         return {}
     if args.backend == "memory":
-        return translate_locally(MemoryBackend(args.memory_file), cache, strings, batch_size=len(strings))
+        cache.put(dict(zip(strings, MemoryBackend(args.memory_file).translate(strings), strict=True)))
+        return {}
     if args.backend in ("hf", "ct2"):
         codes = args.source_code or args.source_lang, args.target_code or args.target_lang
         dtype = "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32"
@@ -1042,7 +1044,8 @@ def translate_resumably(args: argparse.Namespace, groups: list[list[str]]) -> tu
         if args.dry_run:
             print_plan(args, len(strings), todo)
             return known, {}
-        logger.info("%s different strings, %s of them in %s", f"{len(strings):,}", f"{len(known):,}", cache.path)
+        if not args.memory_file:
+            logger.info("%s different strings, %s of them in %s", f"{len(strings):,}", f"{len(known):,}", cache.path)
         try:
             missing = translate_strings(args, cache, todo)
         except (KeyboardInterrupt, SystemExit, StillBlockedError):
@@ -1068,6 +1071,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     check_args(parser, args)
     setup_logging()
+    logger.info("command line: translate_squad.py %s", shlex.join(sys.argv[1:] if argv is None else argv))
     document = load_squad(args.input_file)
     if "translation" in document:
         raise SquadError(f"{args.input_file}: translated already; name the source file")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -30,3 +31,12 @@ def shared_data():
     if not SHARED_DATA.is_dir():
         pytest.skip("../shared/data is not on this machine")
     return SHARED_DATA
+
+
+@pytest.fixture
+def serve_translations():
+    """Starts stand-in translation servers (tests/translation_server.py) and stops them after the test."""
+    from translation_server import TranslationServer
+
+    with contextlib.ExitStack() as stack:
+        yield lambda **options: stack.enter_context(TranslationServer(**options))

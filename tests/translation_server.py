@@ -84,14 +84,16 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         url = urllib.parse.urlsplit(self.path)
         if url.path.startswith("/sorry/"):
-            return self.send(429, CAPTCHA)
+            self.send(429, CAPTCHA)
+            return
         query = urllib.parse.parse_qs(url.query, keep_blank_values=True)
         assert url.netloc == "translate.google.com" and query["sl"] and query["tl"], self.path
         text = query["q"][0]
         fault = self.server.choose_fault(text)
         time.sleep(self.server.latency)
         if fault:
-            return getattr(self, f"fault_{fault}")(text)
+            getattr(self, f"fault_{fault}")(text)
+            return
         answer = reverse_words(text)
         self.send_translation(answer if self.server.keeps_lines else answer.replace("\n", " "))
         with self.server.lock:

@@ -1,0 +1,166 @@
+"""Kill translate_squad.py with SIGKILL again and again while the server fails; then let it finish, and count.
+
+    python benchmarks/translate_kill_loop.py --kills 40 --fault_rate 0.25
+
+Prints what was lost (nothing may be), what is wrong (nothing) and what was asked twice (no more than was in flight).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from translation_server import ALL_FAULTS, TranslationServer, reverse_words  # noqa: E402
+
+import translate_squad  # noqa: E402
+
+MOST_STRINGS_A_REQUEST = 10  # a paragraph of make_document
+SLOW_FAULTS = {"hang", "drip", "429_wait_1s", "429_wait_1h"}
+NOUNS = [
+    "harbour",
+    "mill",
+    "tower",
+    "garden",
+    "letter",
+    "bridge",
+    "captain",
+    "winter",
+    "market",
+    "river",
+    "painter",
+    "clock",
+]
+VERBS = ["crossed", "painted", "measured", "forgot", "repaired", "described", "bought", "heard", "followed", "guarded"]
+
+
+def make_document(num_paragraphs: int, seed: int = 0) -> dict:
+    """A SQuAD 2.0 document of made-up sentences: five sentences, three questions, two answers a paragraph."""
+    rng = random.Random(seed)
+    paragraphs = []
+    for number in range(num_paragraphs):
+        words = [(rng.choice(NOUNS), rng.choice(VERBS), rng.choice(NOUNS)) for _ in range(5)]
+        context = " ".join(
+            f"In {1500 + number} the {a} of room {part} {b} the old {c} again." for part, (a, b, c) in enumerate(words)
+        )
+        qas = []
+        for part, (a, b, c) in enumerate(words[:3]):
+            question = {"id": f"{number}-{part}", "question": f"What {b} the {c} in {1500 + number}, room {part}?"}
+            text = f"the {a} of room {part}"
+            answers = [{"text": text, "answer_start": context.index(text)}] if part else []
+            plausible = [] if part else [{"text": "In", "answer_start": 0}]
+            qas.append({**question, "is_impossible": not part, "answers": answers, "plausible_answers": plausible})
+        paragraphs.append({"context": context, "qas": qas})
+    return {"version": "v2.0", "data": [{"title": "Made up", "paragraphs": paragraphs}]}
+
+
+def count_wrong(translated: dict) -> tuple[int, int, int]:
+    """(checked, wrong, missing) texts of a file that the stand-in server translated; spans are checked too."""
+    pairs = []
+    for article in translated["data"]:
+        for paragraph in article["paragraphs"]:
+            context, context_t = paragraph["context"], paragraph["context_t"]
+            for start, end, start_t, end_t in paragraph["sentences"]:
+                target = None if context_t is None else context_t[start_t:end_t]
+                pairs.append((context[start:end], target))
+            for qa in paragraph["qas"]:
+                pairs.append((qa["question"], qa["question_t"]))
+                pairs += [(answer["text"], answer["iso_t"]) for answer in qa["answers"]]
+    missing = sum(target is None for _, target in pairs)
+    wrong = sum(target is not None and target != reverse_words(" ".join(source.split())) for source, target in pairs)
+    return len(pairs), wrong, missing
+
+
+def kill_loop(folder: Path, *, kills: int, fault_rate: float, workers: int, num_paragraphs: int, seed: int = 0) -> dict:
+    """Figures of a run that is killed `kills` times at random moments, and then ends."""
+    source, output, cache = folder / "source.json", folder / "nl.json", folder / "cache.sqlite"
+    document = make_document(num_paragraphs, seed)
+    source.write_text(json.dumps(document), encoding="utf-8")
+    strings = {string for group in translate_squad.strings_by_paragraph(document) for string in group}
+    rng = random.Random(seed)
+    faults = [fault for fault in ALL_FAULTS if fault not in SLOW_FAULTS]
+    command = [sys.executable, str(ROOT / "translate_squad.py"), "--input_file", source, "--output_file", output]
+    command += ["--cache_file", cache, "--rate", "500", "--workers", str(workers), "--cool_down", "0.01"]
+    lost = []  # strings answered well but not stored, at each kill
+    with TranslationServer(latency=0.02, fault_rate=fault_rate, faults=faults, seed=seed) as server:
+        environment = {**os.environ, **server.env}
+
+        def count_unused_answers() -> int:
+            return sum(server.answered[string] for string in strings) - len(stored_strings(cache) & strings)
+
+        for kill in range(kills):
+            num_queries = len(server.queries)
+            process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            while len(server.queries) == num_queries and process.poll() is None:
+                time.sleep(0.01)
+            time.sleep(rng.uniform(0.0, 0.6))
+            if process.poll() is not None:
+                raise RuntimeError(f"ended with {process.returncode} before kill {kill + 1}")
+            process.kill()
+            process.wait()
+            time.sleep(0.1)  # the server finishes what it was answering
+            lost.append(count_unused_answers() - sum(lost))
+        process = subprocess.run(command, env=environment, capture_output=True, text=True)
+        if process.returncode:
+            raise RuntimeError(f"the last run ended with {process.returncode}: {process.stderr[-2000:]}")
+        after_the_last_kill = count_unused_answers() - sum(lost)
+    checked, wrong, missing = count_wrong(json.loads(output.read_text("utf-8")))
+    return {
+        "kills": len(lost),
+        "requests": len(server.queries),
+        "failed_requests": server.num_faults,
+        "strings": len(strings),
+        "checked": checked,
+        "wrong": wrong,
+        "missing": missing,
+        "asked_twice": sum(server.answered[string] - 1 for string in strings),
+        "most_lost_at_a_kill": max(lost),
+        "most_in_flight": workers * MOST_STRINGS_A_REQUEST,
+        "asked_twice_without_a_kill": after_the_last_kill,
+    }
+
+
+def is_good(figures: dict) -> bool:
+    """Whether nothing is wrong or missing, and nothing was asked twice but what was in flight at a kill."""
+    bad = figures["wrong"], figures["missing"], figures["asked_twice_without_a_kill"]
+    return not any(bad) and figures["most_lost_at_a_kill"] <= figures["most_in_flight"]
+
+
+def stored_strings(cache: Path) -> set[str]:
+    """The sources in the cache file, read as any other process would."""
+    if not cache.exists():
+        return set()
+    database = sqlite3.connect(cache, timeout=10)
+    try:
+        return {source for (source,) in database.execute("SELECT source FROM translation")}
+    except sqlite3.OperationalError:  # killed before the table was made
+        return set()
+    finally:
+        database.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=40)
+    parser.add_argument("--fault_rate", type=float, default=0.25)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--num_paragraphs", type=int, default=1500)
+    parser.add_argument("--seed", type=int, default=0)
+    with tempfile.TemporaryDirectory() as folder:
+        figures = kill_loop(Path(folder), **vars(parser.parse_args()))
+    print(json.dumps(figures, indent=4))
+    sys.exit(0 if is_good(figures) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -60,8 +60,8 @@ NUM_ITERATIONS = 5
 STEM_LENGTH, PREFIX_LENGTH = 5, 3  # letters: words are compared by their beginning, endings inflect
 SAME_STEM_COUNT, SAME_PREFIX_COUNT = 2.0, 0.3  # times that two words that look alike count as seen together
 DIAGONAL, NULL_PROBABILITY = 5.0, 0.04
-MAX_TABLE_BITS = 25  # 2**25 float32 = 128 MiB a direction, however large the corpus
-CHUNK_PAIRS = 1 << 19  # word pairs worked on at a time: about 40 MiB
+MAX_TABLE_BITS = 25  # 2**25 pairs of float32 = 256 MiB, however large the corpus
+CHUNK_PAIRS = 1 << 17  # word pairs worked on at a time: they stay in the processor's cache
 MAX_SENTENCE_TOKENS = 250  # longer "sentences" (no full stop for a page) are cropped around the answer
 FEW_PAIRS = 1000  # with fewer sentence pairs than this the learned translations are weak
 
@@ -90,13 +90,14 @@ JOINERS = "\u00ad\u200b-\u200d\u2060"  # soft hyphen, zero-width characters: ins
 def token_pattern() -> re.Pattern[str]:
     """The pattern of one whole token: a word, a number, an abbreviation, a symbol that is read aloud."""
     marks = "".join(chr(code) for code in range(0x300, 0x3100) if unicodedata.category(chr(code)).startswith("M"))
-    letter = rf"(?:[^\W_{UNSPACED}]|[{marks}{JOINERS}])"
+    letters = rf"[^\W_{UNSPACED}]*(?:[{marks}{JOINERS}]+[^\W_{UNSPACED}]*)*"
     return re.compile(
-        r"\d{1,3}(?:[ \u00a0\u202f\u2009]\d{3})+(?!\w)"  # 1 234 567
-        rf"|\d+(?:[.,:]\d+)*{letter}*"  # 1.234,5  19e  1990s
-        r"|(?:[^\W\d_]{1,2}\.){2,}"  # d.w.z.  v.Chr.  EE.UU.
+        r"(?:[^\W\d_]{1,2}\.){2,}"  # d.w.z.  v.Chr.  EE.UU.
+        rf"|[^\W\d_{UNSPACED}]{letters}"
+        r"|\d{1,3}(?:[ \u00a0\u202f\u2009]\d{3})+(?!\w)"  # 1 234 567
+        rf"|\d+(?:[.,:]\d+)*{letters}"  # 1.234,5  19e  1990s
+        rf"|[{UNSPACED}$€£¥%‰°#&]"
         r"|(?<!\w)['’‘][snt](?!\w)"  # 's-Hertogenbosch, 't
-        rf"|[{UNSPACED}]|{letter}+|[$€£¥%‰°#&]"
     )
 
 
@@ -146,8 +147,8 @@ def is_echo(source: str, target: str | None) -> bool:
     """True when the "translation" is the source again: at least four words, and the same ones."""
     if target is None:
         return False
-    words = fold_text(source)
-    return sum(not word[0].isdigit() for word in words) >= 4 and words == fold_text(target)
+    source, target = (" ".join(text.casefold().split()) for text in (source, target))
+    return source == target and sum(not word[0].isdigit() for word in fold_text(source)) >= 4
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -193,42 +194,50 @@ def align_sentences(source: str, target: str) -> list[Sentence]:
     from translate_squad import split_sentences  # here, because only files without a map need it
 
     left, right = split_sentences(source), split_sentences(target)
-    left_words = [Counter(stem(source[a:b]) for a, b in tokenize(source, *span)) for span in left]
-    right_words = [Counter(stem(target[a:b]) for a, b in tokenize(target, *span)) for span in right]
+    left_words, right_words = sentence_words(source, left), sentence_words(target, right)
     ratio = len(target) / max(1, len(source))
+    band = 20 + len(right) // max(1, len(left))  # keeps long texts quick
     best: dict[Span, tuple[float, Span]] = {(0, 0): (0.0, (0, 0))}
     for i in range(len(left) + 1):
         middle = i * len(right) // max(1, len(left))
-        for j in range(max(0, middle - 20), min(len(right), middle + 20) + 1):  # a band keeps long texts quick
+        for j in range(max(0, middle - band), min(len(right), middle + band) + 1):
             for (di, dj), cost in BEADS.items():
                 before = best.get((i - di, j - dj))
                 if before is None:
                     continue
                 if di and dj:
                     lengths = (left[i - 1][1] - left[i - di][0]) * ratio, right[j - 1][1] - right[j - dj][0]
-                    words = sum(left_words[i - di : i], Counter()), sum(right_words[j - dj : j], Counter())
-                    cost += bead_cost(lengths, words)
+                    cost += bead_cost(lengths, (left_words[i - di, i], right_words[j - dj, j]))
                 if (i, j) not in best or before[0] + cost < best[i, j][0]:
                     best[i, j] = (before[0] + cost, (di, dj))
     return trace_beads(best, left, right)
 
 
-def bead_cost(lengths: tuple[float, float], words: tuple[Counter, Counter]) -> float:
+def sentence_words(text: str, spans: list[Span]) -> dict[Span, frozenset[str]]:
+    """The stems of every one, two and three consecutive sentences, by (first, last), last excluded."""
+    words = [frozenset(stem(text[start:end]) for start, end in tokenize(text, *span)) for span in spans]
+    return {
+        (first, first + count): frozenset().union(*words[first : first + count])
+        for count in (1, 2, 3)
+        for first in range(len(words) - count + 1)
+    }
+
+
+def bead_cost(lengths: tuple[float, float], words: tuple[frozenset[str], frozenset[str]]) -> float:
     """How badly two stretches of text fit as translations: difference in length, less the words they share."""
     deviation = abs(lengths[0] - lengths[1]) / math.sqrt(LENGTH_VARIANCE * sum(lengths) / 2 + 1)
-    shared = sum((words[0] & words[1]).values())
-    return deviation - SHARED_WORDS * shared / math.sqrt(max(1, words[0].total() * words[1].total()))
+    shared = len(words[0] & words[1]) / math.sqrt(max(1, len(words[0]) * len(words[1])))
+    return deviation - SHARED_WORDS * shared
 
 
 def trace_beads(best: dict[Span, tuple[float, Span]], left: list[Span], right: list[Span]) -> list[Sentence]:
+    """The sentences along the cheapest path, from its end; one without counterpart gets the neighbours' place."""
     i, j, sentences = len(left), len(right), []
     while i or j:
         di, dj = best[i, j][1]
         if di:
-            near = range(
-                max(0, j - max(1, dj)), min(len(right), j + (not dj))
-            )  # no counterpart: look at both neighbours
-            target = (right[near[0]][0], right[near[-1]][1]) if near else (None, None)
+            low, high = (j - dj, j) if dj else (max(0, j - 1), min(len(right), j + 1))  # none: both neighbours
+            target = (right[low][0], right[high - 1][1]) if low < high else (None, None)
             sentences.append(Sentence(left[i - di][0], left[i - 1][1], *target))
         i, j = i - di, j - dj
     return sentences[::-1]
@@ -265,91 +274,111 @@ class Corpus:
 class WordPairs(NamedTuple):
     """Every source word with every target word of the same sentence pair, ordered by target word: parallel arrays."""
 
-    source: np.ndarray  # word numbers
-    target: np.ndarray
-    distance: np.ndarray  # |relative position in the source - in the target|, 0 to 1
-    rows: np.ndarray  # first index of each target word's row
-    row_lengths: np.ndarray
+    sides: tuple[np.ndarray, np.ndarray]  # (source, target) texts as word numbers, one a token
+    words: tuple[np.ndarray, np.ndarray]  # (source, target) word numbers, one a pair
+    tokens: tuple[np.ndarray, np.ndarray]  # which token of the (source, target) text this is
+    diagonal: np.ndarray  # exp(-DIAGONAL · |relative place in the source - in the target|)
 
 
-def cross(source: np.ndarray, target: np.ndarray, lengths: tuple[np.ndarray, np.ndarray]) -> WordPairs:
-    """The word pairs of consecutive sentence pairs. lengths: (source, target) words of each sentence."""
-    source_lengths, target_lengths = (side.astype(np.int64) for side in lengths)
-    sentence = np.repeat(np.arange(len(target_lengths)), target_lengths)
+def cross(sides: tuple[np.ndarray, np.ndarray], lengths: tuple[np.ndarray, np.ndarray]) -> WordPairs:
+    """The word pairs of consecutive sentence pairs. sides: word numbers; lengths: words of each sentence."""
+    source_lengths, target_lengths = lengths
+    sentence = np.repeat(np.arange(len(target_lengths), dtype=np.int32), target_lengths)  # of each target token
     row_lengths = source_lengths[sentence]
-    rows = np.cumsum(row_lengths) - row_lengths
-    i = np.arange(row_lengths.sum()) - np.repeat(rows, row_lengths)
+    target = np.repeat(np.arange(len(sentence), dtype=np.int32), row_lengths)
     first_source = (np.cumsum(source_lengths) - source_lengths)[sentence]
-    j = np.arange(len(target)) - (np.cumsum(target_lengths) - target_lengths)[sentence]
-    place = ((j + 0.5) / target_lengths[sentence]).astype(np.float32)
-    scale = np.repeat((1 / row_lengths).astype(np.float32), row_lengths)
-    distance = np.abs((i + 0.5).astype(np.float32) * scale - np.repeat(place, row_lengths))
-    return WordPairs(
-        source[i + np.repeat(first_source, row_lengths)], np.repeat(target, row_lengths), distance, rows, row_lengths
-    )
+    row_starts = np.cumsum(row_lengths) - row_lengths
+    source = np.arange(len(target)) - np.repeat(row_starts - first_source, row_lengths)
+    places = [relative_places(side) for side in lengths]
+    diagonal = np.exp(np.float32(-DIAGONAL) * np.abs(places[0][source] - places[1][target]))
+    return WordPairs(sides, (sides[0][source], sides[1][target]), (source, target), diagonal)
 
 
-class TranslationTable:
-    """t(target word | source word), as expected counts in a table of fixed size.
+def relative_places(lengths: np.ndarray) -> np.ndarray:
+    """The middle of each token between 0 (its sentence's start) and 1 (its end), for sentences of these lengths."""
+    starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return ((np.arange(len(starts)) - starts + 0.5) / np.repeat(lengths, lengths)).astype(np.float32)
 
-    A pair's place is a hash of its two words; colliding pairs share their count, which blurs rare pairs a little and
-    keeps memory bounded. Words that look alike start as if they had been seen together.
+
+class WordAligner:
+    """P(these two words translate each other), learned from a corpus in both directions at once.
+
+    The expected counts of a word pair are kept at a hash of its two words, in a table of fixed size: pairs that collide
+    share their counts, which blurs rare pairs a little and bounds the memory. Words that look alike count as if they
+    had been seen together. Column 0 is for target words explained by the source, column 1 the other way round.
     """
 
-    def __init__(self, vocabulary: dict[str, int], num_pairs: int):
+    def __init__(self, corpus: Corpus):
+        self.corpus = corpus
+        words, lengths = (tuple(np.array(side, np.int32) for side in sides) for sides in (corpus.words, corpus.lengths))
+        num_pairs = int((lengths[0].astype(np.int64) * lengths[1]).sum())
         self.bits = min(MAX_TABLE_BITS, max(12, math.ceil(math.log2(num_pairs + 1))))
-        self.counts = np.zeros(1 << self.bits, np.float32)
-        self.totals = np.zeros(len(vocabulary), np.float32)
-        self.target_frequency = np.full(len(vocabulary), 1 / max(1, len(vocabulary)), np.float32)
-        prefixes: dict[str, int] = {}
-        self.prefix = np.array(
-            [
-                prefixes.setdefault(word[:PREFIX_LENGTH], len(prefixes))
-                if len(word) >= PREFIX_LENGTH and not word[0].isdigit()
-                else -1 - number  # short words and numbers are like nothing but themselves
-                for word, number in vocabulary.items()
-            ],
-            np.int32,
-        )
+        self.counts = np.zeros((1 << self.bits, 2), np.float32)
+        self.totals = np.zeros((2, len(corpus.vocabulary)), np.float32)  # of each word as (source, target)
+        self.look = look_numbers(corpus.vocabulary)
+        # what the null word gives: a word's share of its own language
+        counted = [np.bincount(side, minlength=len(corpus.vocabulary)) + 0.01 for side in words[::-1]]
+        self.null = [(NULL_PROBABILITY * count / count.sum()).astype(np.float32) for count in counted]
+        self.train(words, lengths)
+
+    def train(self, words: tuple[np.ndarray, np.ndarray], lengths: tuple[np.ndarray, np.ndarray]) -> None:
+        """NUM_ITERATIONS of expectation maximisation, a bounded chunk of sentence pairs at a time."""
+        chunks = list(split_chunks(lengths))
+        with progress_bar(total=NUM_ITERATIONS * len(lengths[0]), unit="pair", desc="learning word pairs") as bar:
+            for _ in range(NUM_ITERATIONS):
+                counts, totals = np.zeros_like(self.counts), np.zeros(self.totals.shape)
+                for sentences, *tokens in chunks:
+                    chunk_lengths = lengths[0][sentences], lengths[1][sentences]
+                    pairs = cross((words[0][tokens[0]], words[1][tokens[1]]), chunk_lengths)
+                    buckets = self.buckets(pairs)
+                    for column, expected in enumerate(self.expectations(pairs, buckets)):
+                        np.add.at(counts[:, column], buckets, expected)
+                        totals[column] += np.bincount(pairs.words[column], expected, totals.shape[1])
+                    bar.update(len(chunk_lengths[0]))
+                self.counts, self.totals = counts, totals.astype(np.float32)
 
     def buckets(self, pairs: WordPairs) -> np.ndarray:
-        key = pairs.source.astype(np.uint64) << np.uint64(32) | pairs.target.astype(np.uint64)
+        """Row of `counts` for each pair."""
+        key = pairs.words[0].astype(np.uint64) << np.uint64(32) | pairs.words[1].astype(np.uint64)
         key *= np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing, twice, so that both words reach the top bits
         key ^= key >> np.uint64(32)
         key *= np.uint64(0xD6E8FEB86659FD93)
         return (key >> np.uint64(64 - self.bits)).astype(np.int64)
 
-    def translation_odds(self, pairs: WordPairs, buckets: np.ndarray) -> np.ndarray:
-        """t(target | source) up to a factor. Rare pairs count for less, as in variational Bayes."""
-        alike = self.prefix[pairs.source] == self.prefix[pairs.target]
-        seen = self.counts[buckets] + np.where(alike, np.float32(SAME_PREFIX_COUNT), np.float32(0.001))
-        seen[pairs.source == pairs.target] += np.float32(SAME_STEM_COUNT)
-        return seen * seen / ((seen + np.float32(0.5)) * (self.totals[pairs.source] + np.float32(1)))
+    def expectations(self, pairs: WordPairs, buckets: np.ndarray) -> Iterator[np.ndarray]:
+        """P(the target word comes from this source word), then P(the source word from this target word): one a pair."""
+        source, target = pairs.words
+        alike = np.where(self.look[source] == self.look[target], np.float32(SAME_PREFIX_COUNT), np.float32(0.001))
+        alike += (source == target) * np.float32(SAME_STEM_COUNT)
+        both = self.counts[buckets]
+        for column in (0, 1):
+            seen = both[:, column] + alike
+            # rare pairs count for less, as in variational Bayes: 0.1 -> 0.02, 1 -> 0.7, 10 -> 9.5
+            odds = seen * seen / ((seen + np.float32(0.5)) * (self.totals[column][pairs.words[column]] + np.float32(1)))
+            joint = odds * pairs.diagonal
+            token, words = pairs.tokens[1 - column], pairs.sides[1 - column]  # what is to be explained
+            scale = (1 - NULL_PROBABILITY) / np.bincount(token, pairs.diagonal, len(words))
+            joint *= scale.astype(np.float32)[token]
+            total = np.bincount(token, joint, len(words)) + self.null[column][words]
+            yield joint / total.astype(np.float32)[token]
 
-    def posteriors(self, pairs: WordPairs, buckets: np.ndarray) -> np.ndarray:
-        """P(the target word comes from this source word), one a pair; a row sums to 1 less the null word's share."""
-        diagonal = np.exp(np.float32(-DIAGONAL) * pairs.distance)
-        scale = (1 - NULL_PROBABILITY) / np.add.reduceat(diagonal, pairs.rows)
-        joint = self.translation_odds(pairs, buckets) * diagonal * np.repeat(scale, pairs.row_lengths)
-        null = NULL_PROBABILITY * self.target_frequency[pairs.target[pairs.rows]]
-        return joint / np.repeat(np.add.reduceat(joint, pairs.rows) + null, pairs.row_lengths)
+    def posteriors(self, source: list[int], target: list[int]) -> np.ndarray:
+        """(target words, source words): probability that two words of a sentence pair translate each other, 0 to 1."""
+        sides = np.array(source, np.int32), np.array(target, np.int32)
+        pairs = cross(sides, (np.array([len(source)]), np.array([len(target)])))
+        return sum(self.expectations(pairs, self.buckets(pairs))).reshape(len(target), len(source)) / 2
 
-    def train(self, words: tuple[np.ndarray, np.ndarray], lengths: tuple[np.ndarray, np.ndarray], bar: Any) -> None:
-        """NUM_ITERATIONS of expectation maximisation over the sentence pairs, a bounded chunk at a time."""
-        frequency = np.bincount(words[1], minlength=len(self.totals))
-        self.target_frequency = (frequency / frequency.sum()).astype(np.float32)
-        chunks = list(split_chunks(lengths))
-        for _ in range(NUM_ITERATIONS):
-            counts, totals = np.zeros_like(self.counts), np.zeros(len(self.totals))
-            for sentences, source_slice, target_slice in chunks:
-                chunk_lengths = lengths[0][sentences], lengths[1][sentences]
-                pairs = cross(words[0][source_slice], words[1][target_slice], chunk_lengths)
-                buckets = self.buckets(pairs)
-                expected = self.posteriors(pairs, buckets)
-                np.add.at(counts, buckets, expected)
-                totals += np.bincount(pairs.source, expected, minlength=len(totals))
-                bar.update(len(chunk_lengths[0]))
-            self.counts, self.totals = counts, totals.astype(np.float32)
+
+def look_numbers(vocabulary: dict[str, int]) -> np.ndarray:
+    """A number for each word that it shares with the words that begin alike; short words and figures have their own."""
+    prefixes: dict[str, int] = {}
+    looks = (
+        prefixes.setdefault(word[:PREFIX_LENGTH], len(prefixes))
+        if len(word) >= PREFIX_LENGTH and not word[0].isdigit()
+        else -1 - number
+        for word, number in vocabulary.items()
+    )
+    return np.fromiter(looks, np.int32, len(vocabulary))
 
 
 def split_chunks(lengths: tuple[np.ndarray, np.ndarray]) -> Iterator[tuple[slice, slice, slice]]:
@@ -363,33 +392,6 @@ def split_chunks(lengths: tuple[np.ndarray, np.ndarray]) -> Iterator[tuple[slice
         source, target = (slice(int(side[start]), int(side[end])) for side in ends)
         yield slice(start, end), source, target
         start = end
-
-
-class WordAligner:
-    """Both directions of the word alignment of one translated file."""
-
-    def __init__(self, corpus: Corpus):
-        self.corpus = corpus
-        words, lengths = (tuple(np.array(side, np.int32) for side in sides) for sides in (corpus.words, corpus.lengths))
-        num_pairs = int((lengths[0].astype(np.int64) * lengths[1]).sum())
-        self.tables = [TranslationTable(corpus.vocabulary, num_pairs) for _ in range(2)]
-        total = 2 * NUM_ITERATIONS * len(corpus)
-        with progress_bar(total=total, unit="pair", desc="learning word translations") as bar:
-            for table, direction in zip(self.tables, (1, -1), strict=True):
-                if len(corpus):
-                    table.train(words[::direction], lengths[::direction], bar)
-
-    def posteriors(self, source: list[int], target: list[int]) -> np.ndarray:
-        """(target words, source words): probability that the two translate each other, mean of both directions."""
-        sides = np.array(source, np.int32), np.array(target, np.int32)
-        shape = len(source), len(target)
-        total = np.zeros(shape[::-1], np.float32)
-        for direction, table in enumerate(self.tables):
-            one, other = direction, 1 - direction
-            pairs = cross(sides[one], sides[other], (np.array([shape[one]]), np.array([shape[other]])))
-            matrix = table.posteriors(pairs, table.buckets(pairs)).reshape(shape[other], shape[one])
-            total += matrix.T if direction else matrix
-        return total / 2
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -419,10 +421,13 @@ class Translation:
 
     def spans_of(self, start: int, end: int) -> tuple[Span, Span] | None:
         """Spans of the sentences that hold source[start:end] and of their translations; None where there is none."""
-        held = [s for s in self.sentences if s.start < end and start < s.end and s.target_start is not None]
+        held = [sentence for sentence in self.sentences if sentence.start < end and start < sentence.end]
+        if not held:  # the map has a hole here
+            return (0, len(self.source)), (0, len(self.target))
+        held = [sentence for sentence in held if sentence.target_start is not None]
         if not held:
             return None
-        target = min(s.target_start for s in held), max(s.target_end for s in held)
+        target = min(sentence.target_start for sentence in held), max(sentence.target_end for sentence in held)
         return (held[0].start, held[-1].end), target
 
 

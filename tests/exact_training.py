@@ -24,7 +24,7 @@ GOLDEN = HERE / "golden"
 
 
 def main(name: str) -> None:
-    golden = json.loads(gzip.open(GOLDEN / "training.json.gz").read())
+    golden = json.loads(gzip.decompress((GOLDEN / "training.json.gz").read_bytes()))
     options = dict(golden["runs"][name]["options"])
     options["per_gpu_train_batch_size"] = options.pop("batch_size")
     flags = {**golden["windows"], **options, "seed": golden["seed"], "logging_steps": 0, "save_steps": 0}

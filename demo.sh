@@ -14,9 +14,14 @@ TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
 TEST_TOOLS=("pytest>=8" "ruff==0.17.*")  # ruff is pinned, because a new release formats differently
 EXPECTED_EXACT=90  # of 100; every seed tried gave 100
 
-say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+say() { printf '\n== %s\n' "$*"; }
 die() { printf 'demo.sh: error: %s\n' "$*" >&2; exit 1; }
-run() { printf '$'; printf ' %s' "$@"; printf '\n'; "$@"; }
+run() { { printf '$'; printf ' %q' "$@"; echo; } >&2; "$@"; }  # to stderr, because some results are piped
+
+pip_install() {
+  if [ -t 1 ]; then set -- --progress-bar on "$@"; else set -- -qq "$@"; fi  # a log is no place for progress bars
+  run python -m pip install "$@"
+}
 
 find_python() {
   local candidate candidates=(python3 python3.14 python3.13 python3.12 python3.11 python)
@@ -46,7 +51,7 @@ install() {
   say "Installing requirements.txt (a few minutes the first time)"
   rm -f "$done_file"
   prefer_cpu_torch
-  run python -m pip install --quiet --requirement requirements.txt || die "pip could not install; see its message above"
+  pip_install --requirement requirements.txt || die "pip could not install; its message is above"
   cp requirements.txt "$done_file"
 }
 
@@ -54,13 +59,13 @@ install() {
 # it cannot be reached, the next step takes what pip's configuration offers.
 prefer_cpu_torch() {
   if [ "$(uname -s)" != Linux ] || nvidia-smi -L >/dev/null 2>&1; then return; fi
-  run python -m pip install --quiet --no-deps --retries 0 --timeout 5 --index-url "$TORCH_CPU_INDEX" \
-    "$(grep '^torch' requirements.txt)" 2>/dev/null || echo "  (not to be had there; going on without)"
+  pip_install --no-deps --retries 0 --timeout 5 --index-url "$TORCH_CPU_INDEX" "$(grep '^torch' requirements.txt)" ||
+    echo "not to be had there; going on without"
 }
 
 install_tools() {
   [ -x .venv/bin/pytest ] && [ -x .venv/bin/ruff ] && return
-  run python -m pip install --quiet "${TEST_TOOLS[@]}"
+  pip_install "${TEST_TOOLS[@]}"
 }
 
 demo() {
@@ -77,9 +82,9 @@ demo() {
   say "2/4  Clean: find the answers again in the Dutch contexts. The table says how many literal search would have kept."
   run python ../clean_squad.py --input_file nl_sample.json --output_file nl_sample_clean.json
 
-  say "3/4  Fine-tune, with the documented flags. The model is a tiny random BERT made on the spot under the name of"
-  echo "the real one. It cannot read Dutch, but it can learn the sample by heart, so it is scored on what it was"
-  echo "trained on, after more epochs at a higher learning rate than a real model needs."
+  say "3/4  Fine-tune, with the documented flags. A tiny random BERT, made on the spot, bears the name of the real one."
+  echo "It cannot read Dutch, but it can learn the sample by heart. So it gets more epochs and a higher learning rate"
+  echo "than a real model needs, and is scored on what it was trained on."
   run python ../sample/make_tiny_bert.py --data_file nl_sample_clean.json --output_dir bert-base-multilingual-cased
   run python ../run_squad.py --model_type bert --model_name_or_path bert-base-multilingual-cased --do_train --do_eval \
     --train_file nl_sample_clean.json --predict_file nl_sample_clean.json --num_train_epochs 30 --learning_rate 2e-3 \
@@ -87,15 +92,16 @@ demo() {
     --overwrite_output_dir
 
   say "4/4  Evaluate, as the official script does."
-  run python ../evaluate_v2.py nl_sample_clean.json output/predictions_.json --out-file evaluation.json
-  cat evaluation.json
+  run python ../evaluate_v2.py nl_sample_clean.json output/predictions_.json | tee evaluation.json
   check_score
 
   say "Done. Where to look next"
-  echo "  demo_output/nl_sample_clean.json              the Dutch SQuAD file"
-  echo "  demo_output/output/predictions_.json          the answers; nbest_predictions_.json has the runners-up"
-  echo "  .venv/bin/tensorboard --logdir demo_output/runs   loss, learning rate and scores as curves"
-  echo "  README.md                                     the same commands for the real data and a real model"
+  cat <<'TEXT'
+  demo_output/nl_sample_clean.json                 the Dutch SQuAD file
+  demo_output/output/predictions_.json             the answers; nbest_predictions_.json has the runners-up
+  .venv/bin/tensorboard --logdir demo_output/runs  loss, learning rate and scores as curves
+  README.md                                        the same commands for the real data and a real model
+TEXT
 }
 
 check_score() {

@@ -41,7 +41,9 @@ def make_tiny_bert(
     """Write a cased BERT without a QA head into `output_dir`, which is made if need be."""
     import torch
     from transformers import BertConfig, BertModel
+    from transformers.utils import logging as transformers_logging
 
+    transformers_logging.disable_progress_bar()
     folder = Path(output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     vocab = make_vocab(texts, max_words)

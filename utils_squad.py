@@ -331,7 +331,7 @@ def read_examples(document: dict[str, Any]) -> list[Example]:
 # ---------------------------------------------------------------------------------------------------------------------
 
 WORD = re.compile("[^ \t\r\n\u202f]+")  # the 2020 script splits contexts at these five characters and no other
-TOKENIZER_CHUNK = 8192  # texts a call: bounds the memory of the Rust encodings, about 1 KiB each
+WORD_CHUNK = 1024  # words or texts a call: bounds the memory of the Rust encodings, about 1 KiB each
 
 
 class PairTemplate(NamedTuple):
@@ -390,6 +390,16 @@ class Windows:
         rows = self.question_row[self.example_index]
         return self.length + (self.questions.first[rows + 1] - self.questions.first[rows]) + self.template.num_special
 
+    def digest(self) -> str:
+        """SHA-256 of all that training sees: a checkpoint belongs to these windows and no others."""
+        import hashlib
+
+        arrays = (self.contexts.values, self.questions.values, self.context_row, self.question_row, self.example_index)
+        digest = hashlib.sha256()
+        for array in (*arrays, self.start, self.length, self.start_position, self.end_position):
+            digest.update(array.astype("<i4").tobytes())
+        return digest.hexdigest()
+
     def assemble(self, indices: Iterable[int]) -> tuple[Any, Any, Any]:
         """Windows `indices` laid end to end without padding.
 
@@ -414,6 +424,34 @@ class Windows:
         input_ids = np.concatenate(parts, dtype=np.int64, casting="unsafe")
         token_type_ids = np.repeat(np.tile(np.array(template.segments, np.int64), len(lengths)), segments)
         return input_ids, token_type_ids, np.array(lengths, np.int64)
+
+    def room(self, max_seq_length: int) -> Any:
+        """Context pieces that fit into a window beside each example's question: int64 (E,)."""
+        questions = self.questions.first
+        return max_seq_length - self.template.num_special - (questions[1:] - questions[:-1])[self.question_row]
+
+    def cut(self, room: Any, step: Any, kept: Any = None) -> None:
+        """Lay the windows out: each holds up to room[e] pieces, the next starts step[e] pieces further on.
+
+        A blank context has no window, nor has an example that kept (bool (E,)) leaves out.
+        """
+        import numpy as np
+
+        total = np.diff(self.contexts.first)[self.context_row]
+        short = np.flatnonzero((room < step) & (total > room))
+        if len(short):
+            raise SquadError(
+                f"question {self.examples[short[0]].qid} leaves room for {room[short[0]]} context tokens in a window: "
+                f"a doc_stride of {step[short[0]]} would skip some; lower it or raise max_seq_length"
+            )
+        count = np.where(total > 0, 1 + np.maximum(0, -(-(total - room) // step)), 0)
+        if kept is not None:
+            count = np.where(kept, count, 0)
+        self.first_window = np.concatenate([[0], np.cumsum(count)])
+        self.example_index = np.repeat(np.arange(len(count), dtype=np.int32), count)
+        index = self.example_index
+        self.start = ((np.arange(len(index)) - self.first_window[index]) * step[index]).astype(np.int32)
+        self.length = np.minimum(total[index] - self.start, room[index]).astype(np.int32)
 
     def max_context(self, example: int) -> list[Any]:
         """One bool array (length,) a window of the example: true where the token has its maximum context there.
@@ -473,20 +511,13 @@ def make_windows(
     windows.context_row, windows.question_row = context_index, question_index
     spans = _label_pieces(windows, table) if training else None
 
-    total = np.diff(contexts.first)[context_index]
-    room = max_seq_length - template.num_special - np.diff(questions.first)[question_index]
-    count = np.where(total > 0, 1 + np.maximum(0, -(-(total - room) // doc_stride)), 0)
-    if spans is not None:
-        kept = spans[:, 0] > DROPPED
-        count = np.where(kept, count, 0)
-        windows.dropped = [example.qid for example, keep in zip(examples, kept, strict=True) if not keep]
-    windows.first_window = np.concatenate([[0], np.cumsum(count)])
-    windows.example_index = np.repeat(np.arange(len(examples), dtype=np.int32), count)
+    kept = None if spans is None else spans[:, 0] > DROPPED
+    room = windows.room(max_seq_length)
+    windows.cut(room, np.full_like(room, doc_stride), kept)
     index = windows.example_index
-    windows.start = ((np.arange(len(index)) - windows.first_window[index]) * doc_stride).astype(np.int32)
-    windows.length = np.minimum(total[index] - windows.start, room[index]).astype(np.int32)
     windows.start_position = windows.end_position = np.zeros(len(index), np.int32)
     if spans is not None:
+        windows.dropped = [example.qid for example, keep in zip(examples, kept, strict=True) if not keep]
         offset = max_seq_length - len(template.suffix) - room[index]
         windows.start_position, windows.end_position = _window_labels(windows, spans[index], offset)
     return windows
@@ -549,39 +580,57 @@ class _PieceTable:
         byte_level = "ByteLevel" in str(self.backend.pre_tokenizer)
         self.word_prefix = " " if byte_level else ""
 
-    def encode(self, texts: list[str]) -> list[list[int]]:
-        """Piece ids of each text, no special tokens added."""
-        pieces: list[list[int]] = []
-        for first in range(0, len(texts), TOKENIZER_CHUNK):
-            chunk = texts[first : first + TOKENIZER_CHUNK]
-            pieces += [e.ids for e in self.backend.encode_batch_fast(chunk, add_special_tokens=False)]
-        return pieces
+        self.word_index: dict[str, int] = {}
+        self.pieces: Any = None  # int32: pieces of all words of word_index, end to end
+        self.num_pieces: Any = None  # int64: how many each word has
 
-    def _encode_words(self, texts: list[str], prefix: str) -> _Ragged:
+    def contexts(self, texts: list[str]) -> _Ragged:
         """One row a text: the pieces of its words, with the word index of each piece."""
         import numpy as np
 
-        index: dict[str, int] = {}
-        rows = [[index.setdefault(w, len(index)) for w in WORD.findall(text)] for text in texts]
+        index = self.word_index
+        rows = [[index.setdefault(word, len(index)) for word in WORD.findall(text)] for text in texts]
+        self._tokenise_new_words()
         word_ids = np.fromiter(itertools.chain.from_iterable(rows), np.int32)
-        first_word = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
-        table = self.encode([prefix + clean_word(word) for word in index])
-        size = np.array([len(ids) for ids in table], np.int64)
-        values = np.fromiter(itertools.chain.from_iterable(table), np.int32, count=size.sum())
-        return _gather_rows(values, size, word_ids, first_word)
-
-    def contexts(self, texts: list[str]) -> _Ragged:
-        return self._encode_words(texts, self.word_prefix)
+        return _gather_rows(self.pieces, self.num_pieces, word_ids, _row_starts(map(len, rows)))
 
     def texts(self, texts: list[str]) -> _Ragged:
         """One row a text, tokenised as a text of its own (questions, answers)."""
         import numpy as np
 
         if self.by_word:
-            return self._encode_words(texts, "")
-        pieces = self.encode([clean_word(text) for text in texts])
-        first = np.concatenate([[0], np.cumsum([len(ids) for ids in pieces])]).astype(np.int64)
-        return _Ragged(np.fromiter(itertools.chain.from_iterable(pieces), np.int32), first)
+            return self.contexts(texts)
+        pieces = self._encode([clean_word(text) for text in texts])
+        return _Ragged(np.fromiter(itertools.chain.from_iterable(pieces), np.int32), _row_starts(map(len, pieces)))
+
+    def _tokenise_new_words(self) -> None:
+        import numpy as np
+
+        known = 0 if self.pieces is None else len(self.num_pieces)
+        words = [self.word_prefix + clean_word(word) for word in itertools.islice(self.word_index, known, None)]
+        pieces, sizes = ([] if self.pieces is None else [array] for array in (self.pieces, self.num_pieces))
+        for first in range(0, len(words), WORD_CHUNK):
+            chunk = words[first : first + WORD_CHUNK]
+            if self.by_word:  # as one list of words: a fifth of the time of one call a word
+                encoded = self.backend.encode(chunk, is_pretokenized=True, add_special_tokens=False)
+                ids, size = encoded.ids, np.bincount(np.array(encoded.word_ids, np.int64), minlength=len(chunk))
+            else:
+                rows = self._encode(chunk)
+                ids, size = list(itertools.chain.from_iterable(rows)), [len(row) for row in rows]
+            pieces.append(np.array(ids, np.int32))
+            sizes.append(np.array(size, np.int64))
+        if pieces:
+            self.pieces, self.num_pieces = np.concatenate(pieces), np.concatenate(sizes)
+        elif self.pieces is None:
+            self.pieces, self.num_pieces = np.zeros(0, np.int32), np.zeros(0, np.int64)
+
+    def _encode(self, texts: list[str]) -> list[list[int]]:
+        """Piece ids of each text, no special tokens added."""
+        rows: list[list[int]] = []
+        for first in range(0, len(texts), WORD_CHUNK):
+            chunk = texts[first : first + WORD_CHUNK]
+            rows += [e.ids for e in self.backend.encode_batch_fast(chunk, add_special_tokens=False)]
+        return rows
 
     def questions(self, texts: list[str], max_query_length: int) -> _Ragged:
         """Questions cut to max_query_length pieces."""
@@ -590,8 +639,20 @@ class _PieceTable:
         whole = self.texts(texts)
         size = np.diff(whole.first)
         keep = np.arange(len(whole.values)) - np.repeat(whole.first[:-1], size) < max_query_length
-        first = np.concatenate([[0], np.cumsum(np.minimum(size, max_query_length))])
-        return _Ragged(whole.values[keep], first)
+        return _Ragged(whole.values[keep], _row_starts(np.minimum(size, max_query_length)))
+
+
+def _flat_rows(rows: list[list[int]]) -> _Ragged:
+    import numpy as np
+
+    first = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
+    return _Ragged(np.fromiter(itertools.chain.from_iterable(rows), np.int32), first)
+
+
+def _row_starts(lengths: Iterable[int]) -> Any:
+    import numpy as np
+
+    return np.concatenate([[0], np.cumsum(list(lengths))]).astype(np.int64)
 
 
 def _gather_rows(values: Any, size: Any, word_ids: Any, first_word: Any) -> _Ragged:
@@ -621,36 +682,36 @@ def _label_pieces(windows: Windows, table: _PieceTable) -> Any:
     texts, rows = _distinct(windows.examples[e].answers[0].text for e in answerable)
     plain = table.texts(list(texts))
     spaced = table.texts([" " + text for text in texts]) if table.word_prefix else plain
-    layouts: dict[int, tuple[Any, Any]] = {}
+    seen, starts, first_piece = -1, [], None
     for example, row in zip(answerable, rows, strict=True):
         context_row = windows.context_row[example]
-        if context_row not in layouts:
-            layouts[context_row] = _word_layout(windows, example)
-        span = _answer_words(windows.examples[example], *layouts[context_row][0])
+        if context_row != seen:  # questions of a paragraph follow each other
+            seen, (starts, first_piece) = context_row, _word_layout(windows, example)
+        span = _answer_words(windows.examples[example], starts)
         forms = (plain[row],) if spaced is plain else (plain[row], spaced[row])
-        spans[example] = _answer_pieces(windows.contexts[context_row], layouts[context_row][1], span, forms)
+        spans[example] = _answer_pieces(windows.contexts[context_row], first_piece, span, forms)
     return spans
 
 
-def _word_layout(windows: Windows, example: int) -> tuple[tuple[list[str], list[int]], Any]:
-    """((words, their first characters), first piece of each word and the end) of an example's context."""
+def _word_layout(windows: Windows, example: int) -> tuple[list[int], Any]:
+    """(first character of each word, first piece of each word and the end) of an example's context."""
     import numpy as np
 
-    matches = list(WORD.finditer(windows.examples[example].context))
+    starts = [match.start() for match in WORD.finditer(windows.examples[example].context)]
     row = windows.context_row[example]
     word_of_piece = windows.contexts.word[windows.contexts.first[row] : windows.contexts.first[row + 1]]
-    first_piece = np.searchsorted(word_of_piece, np.arange(len(matches) + 1))
-    return ([m.group() for m in matches], [m.start() for m in matches]), first_piece
+    return starts, np.searchsorted(word_of_piece, np.arange(len(starts) + 1))
 
 
-def _answer_words(example: Example, words: list[str], starts: list[int]) -> tuple[int, int] | None:
+def _answer_words(example: Example, starts: list[int]) -> tuple[int, int] | None:
     """First and last word that the answer's offsets touch, or None when its text is not in those words."""
     text, start = example.answers[0]
     first = bisect.bisect_right(starts, start) - 1
     last = bisect.bisect_right(starts, min(start + len(text), len(example.context)) - 1) - 1
-    actual = " ".join(words[first : last + 1]) if first >= 0 else ""
-    if not text.strip() or last < first:
+    if not text.strip() or first < 0 or last < first:
         return None
+    behind = starts[last + 1] if last + 1 < len(starts) else len(example.context)
+    actual = " ".join(WORD.findall(example.context[starts[first] : behind]))
     # The second try mends 2020's silent loss of answers with a non-breaking space or another Unicode form.
     found = " ".join(text.split()) in actual or _squash(text) in _squash(actual)
     return (first, last) if found else None

@@ -983,10 +983,20 @@ class AnswerText:
         return text[places[first] : places[last] + 1]
 
     def _find(self, decoded: str, text: str) -> str:
-        begin = text.find(decoded)
-        if begin < 0 and len(text.lower()) == len(text):
-            begin = text.lower().find(decoded.lower())
-        return text[begin : begin + len(decoded)] if decoded and begin >= 0 else text
+        """The part of `text` that reads as `decoded` but for case and accents: `muller`, `Müller,` -> `Müller`."""
+        if decoded and decoded in text:
+            return decoded
+        folded, wanted = [_fold(c) for c in text], "".join(map(_fold, decoded))
+        begin = "".join(folded).find(wanted)
+        if begin < 0 or not wanted:
+            return text
+        place = [i for i, part in enumerate(folded) for _ in part] + [len(text)]
+        return text[place[begin] : place[begin + len(wanted)]]
+
+
+def _fold(character: str) -> str:
+    """Lower case without accents, as uncased tokenizers write it; "" for a combining accent."""
+    return "".join(c for c in unicodedata.normalize("NFKD", character).lower() if not unicodedata.combining(c))
 
 
 class PredictionFiles:
@@ -1035,15 +1045,24 @@ PROBE_TOLERANCE = 1e-4  # relative; a model that ignores the boundaries is off b
 
 def load_config(name: str, *, model_type: str | None = None, cache_dir: str | None = None) -> Any:
     """The model's configuration. model_type picks the class for 2019-20 folders whose config.json does not name one."""
-    from transformers import CONFIG_MAPPING, AutoConfig
+    from transformers import CONFIG_MAPPING, MODEL_FOR_QUESTION_ANSWERING_MAPPING, AutoConfig, PretrainedConfig
 
     try:
-        return AutoConfig.from_pretrained(name, cache_dir=cache_dir)
+        said, _ = PretrainedConfig.get_config_dict(name, cache_dir=cache_dir)
+        if "model_type" in said:
+            config = AutoConfig.from_pretrained(name, cache_dir=cache_dir, trust_remote_code=False)
+        elif model_type in CONFIG_MAPPING:
+            config = CONFIG_MAPPING[model_type].from_pretrained(name, cache_dir=cache_dir)
+        else:
+            raise SquadError(f"{name}: its config.json names no model_type; add one, bert or roberta for example")
     except (ValueError, KeyError, OSError) as error:
-        if model_type in CONFIG_MAPPING:
-            with contextlib.suppress(ValueError, KeyError, OSError):
-                return CONFIG_MAPPING[model_type].from_pretrained(name, cache_dir=cache_dir)
         raise SquadError(f"{name}: no usable model configuration: {_first_line(error)}") from error
+    if type(config) not in MODEL_FOR_QUESTION_ANSWERING_MAPPING:
+        raise SquadError(
+            f"{name}: transformers has no question-answering head for the model type {config.model_type}; choose a "
+            "model of another type"
+        )
+    return config
 
 
 def load_tokenizer(name: str, config: Any, *, do_lower_case: bool | None = None, cache_dir: str | None = None) -> Any:
@@ -1080,9 +1099,6 @@ def load_model(name: str, config: Any, *, cache_dir: str | None = None) -> Any:
     try:
         return AutoModelForQuestionAnswering.from_pretrained(name, config=config, cache_dir=cache_dir)
     except Exception as error:
-        if "Unrecognized configuration class" in str(error):
-            reason = f"transformers has no question-answering head for the model type {config.model_type}"
-            raise SquadError(f"{name}: {reason}; choose a model of another type") from error
         reason = _first_line(error) or f"{type(error).__name__}: a weights file is cut off"
         raise SquadError(f"{name}: the weights cannot be loaded ({reason}); download the folder again") from error
 

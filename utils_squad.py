@@ -799,7 +799,8 @@ class Decoder:
         example = windows.example_index[window]
         order = np.lexsort((-scores, example))  # stable: equal sums keep the order window, start rank, end rank
         bounds = np.searchsorted(example[order], np.arange(first, last + 1))
-        columns = [column[order].tolist() for column in (window, start, end, logits[0], logits[1])]
+        shift = windows.start[window]
+        columns = [column[order].tolist() for column in (start + shift, end + shift, *logits)]
         for index in range(first, last):
             spans = zip(*(column[bounds[index - first] : bounds[index - first + 1]] for column in columns), strict=True)
             block = slice(row[index] - row[first], row[index + 1] - row[first])
@@ -882,15 +883,15 @@ class Decoder:
         """Spans in falling order, each text once, with the null answer behind the spans of equal score."""
         nbest: list[tuple[str, float, float]] = []
         seen: set[str] = set()
-        starts, null_score, null_waits = self.windows.start, null[0] + null[1], self.with_null
+        null_score, null_waits = null[0] + null[1], self.with_null
         context = self.answer_text.context(self.windows, example)
-        for window, start, end, start_logit, end_logit in spans:
+        for start, end, start_logit, end_logit in spans:
             if null_waits and start_logit + end_logit < null_score and len(nbest) < self.n_best_size:
                 nbest.append(("", *null))
                 null_waits = False
             if len(nbest) >= self.n_best_size:
                 break
-            text = self.answer_text.cut(context, starts[window] + start, starts[window] + end)
+            text = self.answer_text.cut(context, start, end)
             if text not in seen:
                 seen.add(text)
                 nbest.append((text, start_logit, end_logit))
@@ -973,14 +974,14 @@ class AnswerText:
 
     def _realign(self, piece_text: str, text: str) -> str:
         """The part of `text` that `piece_text` stands for: `steve smith`, `Steve Smith's` -> `Steve Smith`."""
-        basic = " ".join(filter(None, map(self.basic, text.split(" "))))
+        words = text.split(" ")
+        basic = " ".join(filter(None, map(self.basic, words)))
         begin = basic.find(piece_text)
-        places = [i for i, c in enumerate(text) if c != " "]
-        if begin < 0 or not piece_text or len(places) != len(basic) - basic.count(" "):
+        if begin < 0 or not piece_text or sum(map(len, words)) != len(basic) - basic.count(" "):
             return text
         end = begin + len(piece_text) - 1
         first, last = begin - basic.count(" ", 0, begin), end - basic.count(" ", 0, end)
-        return text[places[first] : places[last] + 1]
+        return text[_place(words, first) : _place(words, last) + 1]
 
     def _find(self, decoded: str, text: str) -> str:
         """The part of `text` that reads as `decoded` but for case and accents: `muller`, `Müller,` -> `Müller`."""
@@ -997,6 +998,17 @@ class AnswerText:
 def _fold(character: str) -> str:
     """Lower case without accents, as uncased tokenizers write it; "" for a combining accent."""
     return "".join(c for c in unicodedata.normalize("NFKD", character).lower() if not unicodedata.combining(c))
+
+
+def _place(words: list[str], number: int) -> int:
+    """Position of the number-th character that is no space in the words joined by spaces."""
+    start = 0
+    for word in words:
+        if number < len(word):
+            break
+        number -= len(word)
+        start += len(word) + 1
+    return start + number
 
 
 class PredictionFiles:

@@ -13,18 +13,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import glob
 import hashlib
 import json
 import logging
 import math
 import os
+import re
 import shutil
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from evaluate_v2 import best_thresholds, squad_evaluate
@@ -69,6 +69,7 @@ NO_DECAY = ("bias", "LayerNorm.weight")  # parameters without weight decay, by n
 DEFAULT_NAMES = {False: ("train-v1.1.json", "dev-v1.1.json"), True: ("train-v2.0.json", "dev-v2.0.json")}
 DECODE_BLOCK = 256  # examples whose logits are held at a time
 STATE_FILE, ARGS_FILE, OPTIMIZER_FILE = "training_state.json", "training_args.json", "optimizer.safetensors"
+LEFT_OVER = re.compile(r"(checkpoint-\d+(\.old)?|model)\.tmp|\.(predictions|nbest_predictions|null_odds|results)_.*tmp")
 
 logger = logging.getLogger("run_squad")
 
@@ -175,6 +176,22 @@ class Processes(NamedTuple):
         for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
 
+    def leave(self) -> None:
+        if self.world > 1:
+            import torch.distributed as dist
+
+            dist.destroy_process_group()
+
+    def from_main(self, value: Any) -> Any:
+        """Rank 0's value, on every process."""
+        if self.world == 1:
+            return value
+        import torch.distributed as dist
+
+        values = [value]
+        dist.broadcast_object_list(values)
+        return values[0]
+
     def gather(self, value: Any) -> list[Any]:
         """The values of all processes on rank 0, [] elsewhere."""
         if self.world == 1:
@@ -192,12 +209,20 @@ def start_processes(local_rank: int, no_cuda: bool) -> Processes:
     import torch.distributed as dist
 
     cuda = torch.cuda.is_available() and not no_cuda
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    local_rank = int(os.environ.get("LOCAL_RANK", local_rank))
-    if world > 1:
-        dist.init_process_group("nccl" if cuda else "gloo")
-    elif cuda and torch.cuda.device_count() > 1:
-        count = torch.cuda.device_count()
+    count = torch.cuda.device_count() if cuda else 0
+    try:
+        world = int(os.environ.get("WORLD_SIZE", "1"))
+        local_rank = int(os.environ.get("LOCAL_RANK", local_rank))
+        if world > 1 and not (cuda and local_rank >= count):
+            dist.init_process_group("nccl" if cuda else "gloo")
+    except (ValueError, RuntimeError) as error:
+        raise SquadError(
+            f"WORLD_SIZE is {os.environ.get('WORLD_SIZE')} but the processes do not meet ({str(error)[:200]}); "
+            "start them with torchrun, or unset WORLD_SIZE"
+        ) from error
+    if cuda and local_rank >= count:
+        raise SquadError(f"process {local_rank} has no GPU of its own; use --nproc_per_node={count} or --no_cuda")
+    if world == 1 and count > 1:
         logger.warning(
             "%d GPUs, one is used; for all of them: torchrun --nproc_per_node=%d run_squad.py …", count, count
         )
@@ -332,23 +357,19 @@ def save_model_files(folder: str, model: Any, tokenizer: Any, args: argparse.Nam
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     except Exception as error:  # safetensors reports a full disk as an exception of its own
-        raise SquadError(f"{folder}: the model could not be written ({error}); free space and run again") from error
+        raise no_room(os.path.join(folder, "model.safetensors"), model.state_dict().values(), error) from error
     write_json(os.path.join(folder, ARGS_FILE), vars(args))
 
 
 def save_final_model(args: argparse.Namespace, model: Any, tokenizer: Any) -> None:
     """The model into output_dir: written beside it first, then each file renamed into place."""
     temporary = os.path.join(args.output_dir, "model.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    os.makedirs(temporary)
-    try:
+    with temporary_folder(temporary):
         save_model_files(temporary, model, tokenizer, args)
         for name in os.listdir(temporary):
             sync_file(os.path.join(temporary, name))
             os.replace(os.path.join(temporary, name), os.path.join(args.output_dir, name))
         fsync_dir(args.output_dir)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def sync_file(path: str) -> None:
@@ -366,64 +387,128 @@ def save_checkpoint(folder: str, trainer: Trainer, rng_states: list[dict[str, An
     from safetensors.torch import save_file
 
     temporary = folder + ".tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    os.makedirs(temporary)
-    with whole_model(trainer.runner, trainer.used_rows) as model:
-        save_model_files(temporary, model, trainer.tokenizer, trainer.args)
-    tensors = trainer.optimizer_tensors()
-    for rank, state in enumerate(rng_states):
-        tensors |= {f"rng.{rank}.{name}": tensor for name, tensor in state.items()}
-    try:
-        save_file(tensors, os.path.join(temporary, OPTIMIZER_FILE))
-    except Exception as error:
-        raise SquadError(f"{temporary}: the optimiser could not be written ({error}); free space and resume") from error
-    names = sorted(os.listdir(temporary))
-    paths = [os.path.join(temporary, name) for name in names]
-    for path in paths:
-        sync_file(path)
-    files = {name: [os.path.getsize(path), file_digest(path)] for name, path in zip(names, paths, strict=True)}
-    write_json(os.path.join(temporary, STATE_FILE), {**trainer.progress(), "files": files})
-    shutil.rmtree(folder, ignore_errors=True)
-    os.rename(temporary, folder)
-    fsync_dir(os.path.dirname(folder))
+    with temporary_folder(temporary):
+        with whole_model(trainer.runner, trainer.used_rows) as model:
+            save_model_files(temporary, model, trainer.tokenizer, trainer.args)
+        tensors = trainer.optimizer_tensors()
+        for rank, state in enumerate(rng_states):
+            tensors |= {f"rng.{rank}.{name}": tensor for name, tensor in state.items()}
+        try:
+            save_file(tensors, os.path.join(temporary, OPTIMIZER_FILE))
+        except Exception as error:
+            raise no_room(os.path.join(temporary, OPTIMIZER_FILE), tensors.values(), error) from error
+        files = {}
+        for name in sorted(os.listdir(temporary)):
+            path = os.path.join(temporary, name)
+            sync_file(path)
+            files[name] = [os.path.getsize(path), file_digest(path)]
+        state = {**trainer.progress(), "files": files}
+        write_json(os.path.join(temporary, STATE_FILE), {**state, "digest": state_digest(state)})
+        old = folder + ".old.tmp"
+        if os.path.isdir(folder):  # of an earlier run: renamed first, as a half removed one is neither old nor new
+            os.rename(folder, old)
+        os.rename(temporary, folder)
+        fsync_dir(os.path.dirname(folder))
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def state_digest(state: dict[str, Any]) -> str:
+    """SHA-256 of a training state without its own "digest", so that a changed number is noticed."""
+    rest = {key: value for key, value in state.items() if key != "digest"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def read_state(folder: str) -> dict[str, Any]:
+    """The training state of a checkpoint, unharmed; raises SquadError otherwise."""
+    state = read_json(os.path.join(folder, STATE_FILE))
+    if not isinstance(state, dict) or state.get("digest") != state_digest(state):
+        raise SquadError(f"{folder}/{STATE_FILE}: its content has changed since it was written; use another checkpoint")
+    return state
 
 
 def check_checkpoint(folder: str) -> dict[str, Any]:
     """The training state of a checkpoint whose files are all there and unharmed; raises SquadError otherwise."""
-    state = read_json(os.path.join(folder, STATE_FILE))
-    wanted = {"global_step": int, "epoch": int, "update": int, "world": int, "files": dict, "plan": list}
-    if not isinstance(state, dict) or not all(type(state.get(key)) is kind for key, kind in wanted.items()):
-        raise SquadError(f"{folder}/{STATE_FILE}: not the state of a training run; use another checkpoint")
-    if OPTIMIZER_FILE not in state["files"]:
-        raise SquadError(f"{folder}/{STATE_FILE}: no optimiser file is listed; use another checkpoint")
-    for name, entry in state["files"].items():
+    state = read_state(folder)
+    for name, (size, digest) in state["files"].items():
         path = os.path.join(folder, os.path.basename(name))
-        if not isinstance(entry, list) or len(entry) != 2:
-            raise SquadError(f"{folder}/{STATE_FILE}: no size and digest for {name}; use another checkpoint")
-        if not os.path.isfile(path) or os.path.getsize(path) != entry[0]:
+        if not os.path.isfile(path) or os.path.getsize(path) != size:
             raise SquadError(f"{path}: missing or cut off; use another checkpoint")
-        if file_digest(path) != entry[1]:
+        if file_digest(path) != digest:
             raise SquadError(f"{path}: its content has changed since it was written; use another checkpoint")
     return state
 
 
+def checkpoint_step(folder: str) -> int | None:
+    """12 for …/checkpoint-12, None for any other name."""
+    found = re.fullmatch(r"checkpoint-([0-9]{1,18})", os.path.basename(folder))
+    return int(found[1]) if found else None
+
+
 def list_checkpoints(output_dir: str) -> list[str]:
     """The checkpoint-N folders of output_dir by rising N."""
-    folders = [
-        f for f in glob.glob(os.path.join(glob.escape(output_dir), "checkpoint-*")) if f.split("-")[-1].isdigit()
-    ]
-    return sorted((f for f in folders if os.path.isdir(f)), key=lambda folder: int(folder.split("-")[-1]))
+    folders = [os.path.join(output_dir, name) for name in os.listdir(output_dir)]
+    return sorted((f for f in folders if checkpoint_step(f) is not None and os.path.isdir(f)), key=checkpoint_step)
 
 
 def newest_checkpoint(output_dir: str) -> str | None:
-    """The newest valid checkpoint; what is skipped on the way is logged with the reason."""
-    for folder in reversed(list_checkpoints(output_dir)):
+    """The last valid checkpoint of the run that was started last; the reason for each skip is logged."""
+    found = []
+    for folder in list_checkpoints(output_dir):
+        try:
+            found.append((read_state(folder)["started"], checkpoint_step(folder), folder))
+        except SquadError as error:
+            logger.warning("skipping a checkpoint: %s", error)
+    for _, _, folder in sorted(found, reverse=True):
         try:
             check_checkpoint(folder)
             return folder
         except SquadError as error:
-            logger.warning("skipping %s: %s", folder, error)
+            logger.warning("skipping a checkpoint: %s", error)
     return None
+
+
+@contextlib.contextmanager
+def temporary_folder(path: str) -> Iterator[None]:
+    """A new, empty folder that is gone afterwards, unless it was renamed."""
+    shutil.rmtree(path, ignore_errors=True)
+    os.makedirs(path)
+    try:
+        yield
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def no_room(path: str, tensors: Iterable[Any], error: Exception) -> SquadError:
+    """What to say when tensors could not be written, which is most often a full disk."""
+    need = sum(tensor.numel() * tensor.element_size() for tensor in tensors) / 1e6
+    free = shutil.disk_usage(os.path.dirname(path)).free / 1e6
+    return SquadError(
+        f"{path}: could not be written ({error}); it needs {need:.1f} MB, {free:.1f} MB are free; free some, then the "
+        "same command with --resume goes on from the last checkpoint"
+    )
+
+
+@contextlib.contextmanager
+def locked_output_dir(output_dir: str) -> Iterator[None]:
+    """The folder, made where it is missing, without what a killed run left behind, and closed to other runs."""
+    import fcntl
+
+    os.makedirs(output_dir, exist_ok=True)
+    descriptor = os.open(output_dir, os.O_RDONLY)  # the lock ends with the process, even by kill -9
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SquadError(f"{output_dir}: another run is writing here; wait or name another folder") from error
+        except OSError as error:
+            logger.warning("%s: a second run here would not be noticed (%s)", output_dir, error.strerror)
+        for name in filter(LEFT_OVER.fullmatch, os.listdir(output_dir)):
+            path = os.path.join(output_dir, name)
+            logger.warning("removing %s, left by a run that was killed", path)
+            shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -463,7 +548,9 @@ class Trainer:
         self.epoch_rng: Any = None
         self.resumed_rng: Any = None
         self.run_dir: str | None = None
-        self.stop_signal = 0
+        self.started, self.saved_step = time.time(), -1
+        self.asked_to_stop = 0  # the signal that this process got, at any time
+        self.stop_signal = 0  # the same at a step boundary, when all processes know it
 
     def run(self) -> None:
         """Train to the end of the plan, or to the step boundary after a signal."""
@@ -485,7 +572,7 @@ class Trainer:
                 if self.update == self.plan.updates_per_epoch and not self.stop_signal:
                     self.epoch, self.update = self.epoch + 1, 0
             self.check_numbers()
-            if self.stop_signal:
+            if self.stop_signal and self.saved_step != self.step:
                 self.save()
         if self.log:
             self.log.close()
@@ -523,21 +610,22 @@ class Trainer:
                 loss = loss / len(batches)
             (loss if self.scaler is None else self.scaler.scale(loss)).backward()
             total += loss.detach()
+        asked = float(self.asked_to_stop > 0)
         if self.processes.world > 1:
-            extra = torch.stack([total, torch.tensor(float(self.stop_signal > 0), device=total.device)])
+            extra = torch.stack([total, torch.tensor(asked, device=total.device)])
             self.processes.sum_gradients(self.parameters, extra)
-            total, others_stop = extra[0], extra[1].item()
-            self.stop_signal = self.stop_signal or (signal.SIGTERM if others_stop else 0)
+            total, asked = extra[0], extra[1].item()
+        if asked:  # all processes see the same sum, so all stop behind this step
+            self.stop_signal = self.asked_to_stop or signal.SIGTERM
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate()
+            group["lr"] = self.learning_rate(self.step)
         norm = clip_and_step(self.optimizer, self.parameters, self.args.max_grad_norm, self.scaler, self.exact)
         self.optimizer.zero_grad()
         return total, norm, [index for batch in batches for index in batch]
 
-    def learning_rate(self) -> float:
-        """Learning rate of the next update."""
-        factor = learning_rate_factor(self.step, self.args.warmup_steps, self.plan.total_updates)
-        return self.args.learning_rate * factor
+    def learning_rate(self, step: int) -> float:
+        """Learning rate of the update that follows `step` updates."""
+        return self.args.learning_rate * learning_rate_factor(step, self.args.warmup_steps, self.plan.total_updates)
 
     def after_update(self, loss: Any, norm: Any, indices: Any) -> None:
         """Book-keeping behind a step: numbers checked, curve, evaluation, checkpoint."""
@@ -550,7 +638,7 @@ class Trainer:
         if self.log:
             self.log.count(indices)
         if at_log and self.log:
-            self.log.point(self.loss_sum / args.logging_steps, norm.item(), self.learning_rate())
+            self.log.point(self.loss_sum / args.logging_steps, norm.item(), self.learning_rate(self.step))
         if at_log:
             self.loss_sum = 0.0
             if args.evaluate_during_training:
@@ -574,8 +662,9 @@ class Trainer:
             elif not math.isfinite(loss) or not math.isfinite(norm):
                 windows = self.windows
                 qids = sorted({windows.examples[windows.example_index[index]].qid for index in indices})
+                rate = self.learning_rate(step - 1)
                 raise SquadError(
-                    f"step {step}: loss {loss}, gradient norm {norm} at learning rate {self.learning_rate():.2e}, "
+                    f"step {step}: loss {loss}, gradient norm {norm} at learning rate {rate:.2e}, "
                     f"questions {', '.join(qids)}; lower --learning_rate or add --warmup_steps (checkpoints are kept)"
                 )
             self.loss_sum += loss
@@ -592,8 +681,10 @@ class Trainer:
             save_checkpoint(folder, self, states)
             logger.info("Saved %s", folder)
             limit = self.args.save_total_limit
-            for old in list_checkpoints(self.args.output_dir)[:-limit] if limit else []:
+            own = [f for f in list_checkpoints(self.args.output_dir) if checkpoint_step(f) <= self.step]
+            for old in own[:-limit] if limit else []:
                 shutil.rmtree(old)
+        self.saved_step = self.step
         self.processes.barrier()
 
     def progress(self) -> dict[str, Any]:
@@ -607,6 +698,8 @@ class Trainer:
             "skipped": self.skipped,
             "world": self.processes.world,
             "plan": list(self.plan),
+            "windows": self.windows.digest(),
+            "started": self.started,
             "run_dir": self.run_dir,
             "scaler": self.scaler.state_dict() if self.scaler else None,
         }
@@ -628,11 +721,13 @@ class Trainer:
 
         state = check_checkpoint(folder)
         tensors = load_file(os.path.join(folder, OPTIMIZER_FILE))
-        if state["plan"][0] != self.plan.num_windows:
+        if state["windows"] != self.windows.digest():
             raise SquadError(
-                f"{folder} was made from {state['plan'][0]} windows, this data has {self.plan.num_windows}"
+                f"{folder} was made from other data or window settings, {state['plan'][0]} windows; give the same, or "
+                f"delete its {STATE_FILE} to start a new training from its weights"
             )
         self.step, self.epoch, self.update = state["global_step"], state["epoch"], state["update"]
+        self.started = state["started"]
         if state["plan"] != list(self.plan):
             logger.warning(
                 "%s: batch size or length differ from the run that made it; the order of windows too", folder
@@ -698,9 +793,9 @@ def stop_on_signals(trainer: Trainer) -> Iterator[None]:
     """SIGTERM and Ctrl-C ask for a checkpoint at the next step boundary; a second one quits at once."""
 
     def ask(signum: int, frame: Any) -> None:
-        if trainer.stop_signal:
+        if trainer.asked_to_stop:
             raise SystemExit(128 + signum)
-        trainer.stop_signal = signum
+        trainer.asked_to_stop = signum
         logger.warning("signal %d: stopping after this step with a checkpoint; once more quits at once", signum)
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -718,10 +813,11 @@ class TrainingLog:
         from torch.utils.tensorboard import SummaryWriter
 
         self.trainer = trainer
-        resumes = trainer.run_dir is not None and os.path.isdir(trainer.run_dir)
+        run_dir = os.path.join("runs", os.path.basename(trainer.run_dir)) if trainer.run_dir else ""
+        resumes = os.path.isdir(run_dir)
         purge_step = trainer.step + 1 if resumes else None
-        self.writer = SummaryWriter(trainer.run_dir if resumes else default_run_dir(), purge_step=purge_step)
-        trainer.run_dir = os.path.abspath(self.writer.log_dir)
+        self.writer = SummaryWriter(run_dir if resumes else default_run_dir(), purge_step=purge_step)
+        trainer.run_dir = os.path.basename(self.writer.log_dir)
         self.num_tokens = trainer.windows.num_tokens()
         self._restart()
 
@@ -1181,11 +1277,29 @@ def main(argv: list[str] | None = None) -> int:
     exit_with_faults(parser, check_args(args))
     setup_logging(logging.DEBUG if args.verbose_logging else logging.INFO)
     wait_for_debugger(args)
-    return run(args, argv)
+    with contextlib.ExitStack() as stack, torch_errors_explained():
+        return run(args, argv, stack)
 
 
-def run(args: argparse.Namespace, argv: list[str]) -> int:
-    """Load, train, save, predict, score, report."""
+@contextlib.contextmanager
+def torch_errors_explained() -> Iterator[None]:
+    """One sentence for the two RuntimeErrors of torch that are not bugs: no memory left, another process ended."""
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if "out of memory" in text or "can't allocate memory" in text:
+            raise SquadError(
+                f"memory ran out ({text.splitlines()[0][:200]}); lower --per_gpu_train_batch_size and raise "
+                "--gradient_accumulation_steps by the same factor, or lower --per_gpu_eval_batch_size"
+            ) from error
+        if "gloo" in text or "NCCL" in text:
+            raise SquadError("another process of this run ended; its own message says why") from error
+        raise
+
+
+def run(args: argparse.Namespace, argv: list[str], stack: contextlib.ExitStack) -> int:
+    """Load, train, save, predict, score, report. stack: holds the lock on output_dir until all is written."""
     train_examples = load_examples(data_path(args, True), True) if args.do_train else None
     wants_dev = args.do_eval or args.evaluate_during_training
     dev_examples = load_examples(data_path(args, False), False) if wants_dev else None
@@ -1196,11 +1310,14 @@ def run(args: argparse.Namespace, argv: list[str]) -> int:
     import torch
 
     processes = start_processes(args.local_rank, args.no_cuda)
+    if not processes.is_main:
+        logging.getLogger().setLevel(logging.WARNING)
     log_start(argv, processes, args)
     if args.tf32:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    os.makedirs(args.output_dir, exist_ok=True)
-    resumed = resume_folder(args)
+    if processes.is_main:
+        stack.enter_context(locked_output_dir(args.output_dir))
+    resumed = processes.from_main(resume_folder(args) if processes.is_main else None)
     folder = resumed or args.model_name_or_path
     cache_dir = args.cache_dir or None
     config = load_config(args.config_name or folder, model_type=args.model_type, cache_dir=cache_dir)
@@ -1223,6 +1340,7 @@ def run(args: argparse.Namespace, argv: list[str]) -> int:
         train(args, runner, tokenizer, windows, processes, evaluate_now, resumed)
     if args.do_eval:
         report(args, runner, tokenizer, dev_windows, processes)
+    processes.leave()
     return EXIT_OK
 
 
@@ -1258,6 +1376,8 @@ def train(
         save_final_model(args, runner.model, tokenizer)
         logger.info("Saved the model to %s", args.output_dir)
     processes.barrier()
+    if trainer.asked_to_stop:  # behind the last step
+        raise SystemExit(128 + trainer.asked_to_stop)
 
 
 def report(

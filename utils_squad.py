@@ -1224,6 +1224,29 @@ class WindowModel:
         padding = inputs["attention_mask"] == 0
         return tuple(torch.masked_fill(values, padding, -math.inf) for values in logits)
 
+    def predict(
+        self, windows: Windows, first: int, last: int, batch_size: int, done: Callable[[int], Any] = id
+    ) -> tuple[Any, Any]:
+        """Start and end logits of windows [first, last): float32 (last - first, width), -inf where there is no token.
+
+        Batches are made of windows of like length, but for "max_length". done: called with the size of each batch.
+        """
+        import numpy as np
+        import torch
+
+        tokens = windows.num_tokens()[first:last]
+        exact = self.layout == "max_length"
+        order = first + (np.arange(last - first) if exact else np.argsort(tokens, kind="stable"))
+        width = self.max_seq_length if exact else int(tokens.max(initial=1))
+        result = tuple(np.full((last - first, width), -np.inf, np.float32) for _ in range(2))
+        with torch.no_grad():
+            for begin in range(0, len(order), batch_size):
+                batch = order[begin : begin + batch_size]
+                for target, logits in zip(result, self.logits(windows, batch), strict=True):
+                    target[batch - first, : logits.shape[1]] = logits.cpu().numpy()
+                done(len(batch))
+        return result
+
     def inputs(self, windows: Windows, indices: Any) -> tuple[dict[str, Any], Any]:
         """(keyword arguments of the model's forward, window lengths as a list) in the current layout."""
         import numpy as np
@@ -1275,3 +1298,203 @@ def _unpack(values: Any, lengths: list[int]) -> Any:
     import torch
 
     return torch.nn.utils.rnn.pad_sequence(values.split(lengths), batch_first=True, padding_value=-math.inf)
+
+
+def num_positions(model: Any) -> float:
+    """The longest window that the model takes, in tokens; RoBERTa's 514 positions are 512 tokens."""
+    positions = getattr(model.config, "max_position_embeddings", None)
+    return positions - _first_position(model) if positions else math.inf
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Answering questions: the question-answering pipeline that transformers 5 no longer has
+# ---------------------------------------------------------------------------------------------------------------------
+
+ANSWER_BLOCK = 256  # questions whose logits are held at a time
+
+
+class AnswerOptions(NamedTuple):
+    """Options of `pipeline` and of each call, under transformers 4's names and with its defaults. Lengths: tokens."""
+
+    top_k: int = 1
+    max_answer_len: int = 15
+    handle_impossible_answer: bool = False  # whether "" may be the answer
+    align_to_words: bool = True  # widen answers to whole words
+    doc_stride: int | None = None  # shared by neighbouring windows (default: 128, at most half a window)
+    max_seq_len: int | None = None  # of a window (default: 384, or what the model takes)
+    max_question_len: int = 64  # longer questions are cut
+
+
+def pipeline(
+    task: str = "question-answering",
+    model: Any = None,
+    tokenizer: Any = None,
+    *,
+    device: Any = None,
+    batch_size: int = 16,
+    **options: Any,
+) -> QuestionAnswerer:
+    """A question answerer with the call and the results of transformers 4's pipeline("question-answering").
+
+    model, tokenizer: folder, hub name or object; the tokenizer is the model's own unless it is given. device: a
+    number, name or torch.device (default: the GPU when there is one). batch_size: windows. options: AnswerOptions.
+    """
+    import torch
+
+    if task != "question-answering":
+        raise SquadError(f'pipeline("{task}") does not exist here; the only task is "question-answering"')
+    if model is None:
+        raise SquadError('name a model: pipeline("question-answering", model="the output_dir of run_squad.py")')
+    source = tokenizer[0] if isinstance(tokenizer, tuple) else tokenizer or model  # ("name", {"use_fast": False})
+    config = load_config(model) if isinstance(model, str | os.PathLike) else model.config
+    if isinstance(source, str | os.PathLike):
+        tokenizer = load_tokenizer(source, config)
+    elif source is model:
+        raise SquadError("a model object needs tokenizer=… beside it")
+    if isinstance(model, str | os.PathLike):
+        model = load_model(model, config)
+    if device is None:
+        device = 0 if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    device = ("cpu" if device < 0 else f"cuda:{device}") if isinstance(device, int) else device
+    return QuestionAnswerer(model.to(device).eval(), tokenizer, batch_size, options)
+
+
+class QuestionAnswerer:
+    """Answers questions from their contexts; made by `pipeline`.
+
+    qa({"question": …, "context": …}) or qa(question=…, context=…) returns {"score", "start", "end", "answer"}: the
+    probability, the characters [start, end) of the context, and the text there. Lists give lists of these, and so
+    does top_k > 1. Several questions about one context: qa(question=[…], context="…").
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, batch_size: int, options: dict[str, Any]) -> None:
+        self.model, self.tokenizer, self.batch_size, self.options = model, tokenizer, batch_size, options
+        self.template = pair_template(tokenizer)
+        self.longest = min(384, tokenizer.model_max_length, num_positions(model))
+        self.runner = WindowModel(model, "longest", self.longest)
+        self._settings({})
+
+    def __call__(self, *inputs: Any, question: Any = None, context: Any = None, **options: Any) -> Any:
+        settings = self._settings(options)
+        examples, single = _question_examples(inputs, question, context)
+        answers: list[Any] = []
+        for first in range(0, len(examples), ANSWER_BLOCK):
+            answers += self._answer_block(examples[first : first + ANSWER_BLOCK], settings)
+        if settings.top_k == 1:
+            answers = [found[0] for found in answers]
+        return answers[0] if single else answers
+
+    def _settings(self, options: dict[str, Any]) -> AnswerOptions:
+        """The options of one call, over those of the pipeline, with the defaults filled in."""
+        options = {"top_k" if name == "topk" else name: value for name, value in {**self.options, **options}.items()}
+        unknown = sorted(set(options) - set(AnswerOptions._fields))
+        if unknown:
+            raise SquadError(f"no such option: {', '.join(unknown)}; there are {', '.join(AnswerOptions._fields)}")
+        settings = AnswerOptions(**{name: value for name, value in options.items() if value is not None})
+        longest = settings.max_seq_len or int(self.longest)
+        settings = settings._replace(max_seq_len=longest)
+        if settings.doc_stride is None:
+            settings = settings._replace(doc_stride=min(longest // 2, 128))
+        for name in ("top_k", "max_answer_len", "max_question_len"):
+            if getattr(settings, name) < 1:
+                raise SquadError(f"{name} is {getattr(settings, name)}; it must be at least 1")
+        if longest > num_positions(self.model):
+            raise SquadError(f"max_seq_len is {longest}; this model takes {num_positions(self.model)} tokens")
+        return settings
+
+    def _answer_block(self, examples: list[Example], settings: AnswerOptions) -> list[list[dict[str, Any]]]:
+        windows, encodings = self._windows(examples, settings)
+        starts, ends = self.runner.predict(windows, 0, len(windows), self.batch_size)
+        return [self._answers(windows, e, encodings, starts, ends, settings) for e in range(len(examples))]
+
+    def _windows(self, examples: list[Example], settings: AnswerOptions) -> tuple[Windows, list[Any]]:
+        """The windows of a block, and the encoding of each distinct context, which knows the characters of a piece."""
+        table = _PieceTable(self.tokenizer)
+        context_rows, context_index = _distinct(example.context for example in examples)
+        question_rows, question_index = _distinct(example.question for example in examples)
+        encodings = table.backend.encode_batch(list(context_rows), add_special_tokens=False)
+        contexts = _flat_rows([encoding.ids for encoding in encodings])
+        windows = Windows(examples, self.template, contexts, table.questions([*question_rows], settings.max_question_len))
+        windows.context_row, windows.question_row = context_index, question_index
+        room = windows.room(settings.max_seq_len)
+        windows.cut(room, room - settings.doc_stride)
+        return windows, encodings
+
+    def _answers(
+        self, windows: Windows, example: int, encodings: list[Any], starts: Any, ends: Any, settings: AnswerOptions
+    ) -> list[dict[str, Any]]:
+        """The top_k answers of an example; the scores of the same text at several places are added up."""
+        context = windows.examples[example].context
+        encoding = encodings[windows.context_row[example]]
+        offsets, words = encoding.offsets, encoding.word_ids if settings.align_to_words else range(len(encoding))
+        count = settings.top_k * 2 + 10 if settings.align_to_words else settings.top_k  # words may coincide
+        found: dict[str, dict[str, Any]] = {}
+        null_score = 1.0
+        for window in range(windows.first_window[example], windows.first_window[example + 1]):
+            low, length = int(windows.start[window]), int(windows.length[window])
+            first = windows.context_offset(window)
+            inside = [self.template.cls_index, *range(first, first + length)]
+            start, end = _probabilities(starts[window, inside]), _probabilities(ends[window, inside])
+            null_score = min(null_score, float(start[0] * end[0]))
+            for score, left, right in _best_spans(start[1:], end[1:], settings.max_answer_len, count):
+                begin = offsets[_word_edge(words, low + left, low, -1)][0]
+                finish = offsets[_word_edge(words, low + right, low + length - 1, 1)][1]
+                text = context[begin:finish]
+                answer = {"score": 0.0, "start": begin, "end": finish, "answer": text}
+                found.setdefault(text.lower(), answer)["score"] += score
+        answers = list(found.values())
+        if settings.handle_impossible_answer or not answers:
+            score = null_score if settings.handle_impossible_answer else 0.0
+            answers.append({"score": score, "start": 0, "end": 0, "answer": ""})
+        return sorted(answers, key=lambda answer: -answer["score"])[: settings.top_k]
+
+
+def _question_examples(inputs: tuple, question: Any, context: Any) -> tuple[list[Example], bool]:
+    """(examples, whether one answer rather than a list is wanted) of everything that a call may be given."""
+    if len(inputs) == 1 and isinstance(inputs[0], dict):
+        question, context = inputs[0].get("question"), inputs[0].get("context")
+    elif len(inputs) == 2 and isinstance(inputs[0], str):
+        question, context = inputs
+    elif inputs:
+        records = list(inputs[0]) if len(inputs) == 1 else list(inputs)
+        question, context = ([record.get(name) for record in records] for name in ("question", "context"))
+    single = isinstance(question, str)
+    questions = [question] if single else list(question or [])
+    contexts = [context] * len(questions) if isinstance(context, str) else list(context or [])
+    if len(questions) != len(contexts):
+        raise SquadError(f"{len(questions)} questions, but {len(contexts)} contexts")
+    for text in [*questions, *contexts]:
+        if not isinstance(text, str) or not text:
+            raise SquadError(f'each input needs a "question" and a "context" that are text and not empty, not {text!r}')
+    pairs = zip(questions, contexts, strict=True)
+    return [Example(f"number {n}", q, c, (), False) for n, (q, c) in enumerate(pairs, 1)], single
+
+
+def _probabilities(logits: Any) -> Any:
+    import numpy as np
+
+    exponentials = np.exp(logits - logits.max())
+    return exponentials / exponentials.sum()
+
+
+def _best_spans(start: Any, end: Any, longest: int, count: int) -> list[tuple[float, int, int]]:
+    """The `count` most probable spans of up to `longest` pieces, as (probability, first, last), falling."""
+    import numpy as np
+
+    first = np.repeat(np.arange(len(start)), longest)
+    last = first + np.tile(np.arange(longest), len(start))
+    inside = last < len(end)
+    first, last = first[inside], last[inside]
+    scores = start[first] * end[last]
+    if len(scores) > count:
+        kept = np.flatnonzero(scores >= np.partition(scores, -count)[-count])
+        first, last, scores = first[kept], last[kept], scores[kept]
+    order = np.argsort(-scores, kind="stable")[:count]
+    return list(zip(scores[order].tolist(), first[order].tolist(), last[order].tolist(), strict=True))
+
+
+def _word_edge(words: Any, piece: int, limit: int, step: int) -> int:
+    """The outermost piece of the word of `piece` in one direction, within the window."""
+    while piece != limit and words[piece + step] == words[piece] and words[piece] is not None:
+        piece += step
+    return piece

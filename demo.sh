@@ -40,7 +40,7 @@ find_python() {
 # installation: as long as it is the same, nothing is installed again.
 install() {
   local done_file=.venv/installed-requirements.txt python
-  if ! .venv/bin/python -c 'import pip' 2>/dev/null; then
+  if ! .venv/bin/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
     python=$(find_python)
     say "Making .venv with $("$python" --version)"
     rm -rf .venv

@@ -1137,7 +1137,7 @@ def packed_attention(
     if offsets is not None:
         limits = {"min_seqlen": min(lengths), "max_seqlen": max(lengths)}
         jagged = [
-            torch.nested.nested_tensor_from_jagged(x[0].transpose(0, 1), offsets, **limits).transpose(1, 2)
+            torch.nested.nested_tensor_from_jagged(x[0].transpose(0, 1).contiguous(), offsets, **limits).transpose(1, 2)
             for x in (query, key, value)
         ]
         return attend(*jagged, dropout_p=dropout, scale=scaling).transpose(1, 2).values().unsqueeze(0), None
@@ -1225,7 +1225,7 @@ class WindowModel:
         return tuple(torch.masked_fill(values, padding, -math.inf) for values in logits)
 
     def predict(
-        self, windows: Windows, first: int, last: int, batch_size: int, done: Callable[[int], Any] = id
+        self, windows: Windows, first: int, last: int, batch_size: int, done: Callable[[int], Any] | None = None
     ) -> tuple[Any, Any]:
         """Start and end logits of windows [first, last): float32 (last - first, width), -inf where there is no token.
 
@@ -1244,7 +1244,8 @@ class WindowModel:
                 batch = order[begin : begin + batch_size]
                 for target, logits in zip(result, self.logits(windows, batch), strict=True):
                     target[batch - first, : logits.shape[1]] = logits.cpu().numpy()
-                done(len(batch))
+                if done:
+                    done(len(batch))
         return result
 
     def inputs(self, windows: Windows, indices: Any) -> tuple[dict[str, Any], Any]:
@@ -1323,21 +1324,16 @@ class AnswerOptions(NamedTuple):
     doc_stride: int | None = None  # shared by neighbouring windows (default: 128, at most half a window)
     max_seq_len: int | None = None  # of a window (default: 384, or what the model takes)
     max_question_len: int = 64  # longer questions are cut
+    batch_size: int = 16  # windows
 
 
 def pipeline(
-    task: str = "question-answering",
-    model: Any = None,
-    tokenizer: Any = None,
-    *,
-    device: Any = None,
-    batch_size: int = 16,
-    **options: Any,
+    task: str = "question-answering", model: Any = None, tokenizer: Any = None, *, device: Any = None, **options: Any
 ) -> QuestionAnswerer:
     """A question answerer with the call and the results of transformers 4's pipeline("question-answering").
 
     model, tokenizer: folder, hub name or object; the tokenizer is the model's own unless it is given. device: a
-    number, name or torch.device (default: the GPU when there is one). batch_size: windows. options: AnswerOptions.
+    number, name or torch.device (default: the GPU when there is one). options: see AnswerOptions.
     """
     import torch
 
@@ -1356,7 +1352,7 @@ def pipeline(
     if device is None:
         device = 0 if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     device = ("cpu" if device < 0 else f"cuda:{device}") if isinstance(device, int) else device
-    return QuestionAnswerer(model.to(device).eval(), tokenizer, batch_size, options)
+    return QuestionAnswerer(model.to(device).eval(), tokenizer, options)
 
 
 class QuestionAnswerer:
@@ -1367,11 +1363,10 @@ class QuestionAnswerer:
     does top_k > 1. Several questions about one context: qa(question=[…], context="…").
     """
 
-    def __init__(self, model: Any, tokenizer: Any, batch_size: int, options: dict[str, Any]) -> None:
-        self.model, self.tokenizer, self.batch_size, self.options = model, tokenizer, batch_size, options
-        self.template = pair_template(tokenizer)
-        self.longest = min(384, tokenizer.model_max_length, num_positions(model))
-        self.runner = WindowModel(model, "longest", self.longest)
+    def __init__(self, model: Any, tokenizer: Any, options: dict[str, Any]) -> None:
+        self.tokenizer, self.options, self.template = tokenizer, options, pair_template(tokenizer)
+        self.num_positions = num_positions(model)
+        self.runner = WindowModel(model, "longest", int(min(384, tokenizer.model_max_length, self.num_positions)))
         self._settings({})
 
     def __call__(self, *inputs: Any, question: Any = None, context: Any = None, **options: Any) -> Any:
@@ -1391,33 +1386,41 @@ class QuestionAnswerer:
         if unknown:
             raise SquadError(f"no such option: {', '.join(unknown)}; there are {', '.join(AnswerOptions._fields)}")
         settings = AnswerOptions(**{name: value for name, value in options.items() if value is not None})
-        longest = settings.max_seq_len or int(self.longest)
-        settings = settings._replace(max_seq_len=longest)
+        if settings.max_seq_len is None:
+            settings = settings._replace(max_seq_len=self.runner.max_seq_length)
         if settings.doc_stride is None:
-            settings = settings._replace(doc_stride=min(longest // 2, 128))
-        for name in ("top_k", "max_answer_len", "max_question_len"):
+            settings = settings._replace(doc_stride=min(settings.max_seq_len // 2, 128))
+        for name in ("top_k", "max_answer_len", "max_seq_len", "max_question_len", "batch_size"):
             if getattr(settings, name) < 1:
                 raise SquadError(f"{name} is {getattr(settings, name)}; it must be at least 1")
-        if longest > num_positions(self.model):
-            raise SquadError(f"max_seq_len is {longest}; this model takes {num_positions(self.model)} tokens")
+        if settings.max_seq_len > self.num_positions:
+            raise SquadError(f"max_seq_len is {settings.max_seq_len}; this model takes {self.num_positions} tokens")
         return settings
 
     def _answer_block(self, examples: list[Example], settings: AnswerOptions) -> list[list[dict[str, Any]]]:
+        import numpy as np
+
         windows, encodings = self._windows(examples, settings)
-        starts, ends = self.runner.predict(windows, 0, len(windows), self.batch_size)
+        starts, ends = self.runner.predict(windows, 0, len(windows), settings.batch_size)
+        if np.isnan(starts).any() or np.isnan(ends).any():
+            raise SquadError("the model's logits are not numbers; the checkpoint is broken")
         return [self._answers(windows, e, encodings, starts, ends, settings) for e in range(len(examples))]
 
     def _windows(self, examples: list[Example], settings: AnswerOptions) -> tuple[Windows, list[Any]]:
         """The windows of a block, and the encoding of each distinct context, which knows the characters of a piece."""
+        import numpy as np
+
         table = _PieceTable(self.tokenizer)
         context_rows, context_index = _distinct(example.context for example in examples)
         question_rows, question_index = _distinct(example.question for example in examples)
         encodings = table.backend.encode_batch(list(context_rows), add_special_tokens=False)
         contexts = _flat_rows([encoding.ids for encoding in encodings])
-        windows = Windows(examples, self.template, contexts, table.questions([*question_rows], settings.max_question_len))
+        contexts.word = _flat_rows([[-1 if w is None else w for w in e.word_ids] for e in encodings]).values
+        questions = table.questions(list(question_rows), settings.max_question_len)
+        windows = Windows(examples, self.template, contexts, questions)
         windows.context_row, windows.question_row = context_index, question_index
         room = windows.room(settings.max_seq_len)
-        windows.cut(room, room - settings.doc_stride)
+        windows.cut(room, np.maximum(room - settings.doc_stride, 1))
         return windows, encodings
 
     def _answers(
@@ -1425,23 +1428,25 @@ class QuestionAnswerer:
     ) -> list[dict[str, Any]]:
         """The top_k answers of an example; the scores of the same text at several places are added up."""
         context = windows.examples[example].context
-        encoding = encodings[windows.context_row[example]]
-        offsets, words = encoding.offsets, encoding.word_ids if settings.align_to_words else range(len(encoding))
+        offsets = encodings[windows.context_row[example]].offsets
         count = settings.top_k * 2 + 10 if settings.align_to_words else settings.top_k  # words may coincide
         found: dict[str, dict[str, Any]] = {}
         null_score = 1.0
         for window in range(windows.first_window[example], windows.first_window[example + 1]):
-            low, length = int(windows.start[window]), int(windows.length[window])
+            words = windows.context_pieces(window)[1].tolist()
             first = windows.context_offset(window)
-            inside = [self.template.cls_index, *range(first, first + length)]
+            inside = [self.template.cls_index, *range(first, first + len(words))]
             start, end = _probabilities(starts[window, inside]), _probabilities(ends[window, inside])
             null_score = min(null_score, float(start[0] * end[0]))
             for score, left, right in _best_spans(start[1:], end[1:], settings.max_answer_len, count):
-                begin = offsets[_word_edge(words, low + left, low, -1)][0]
-                finish = offsets[_word_edge(words, low + right, low + length - 1, 1)][1]
-                text = context[begin:finish]
-                answer = {"score": 0.0, "start": begin, "end": finish, "answer": text}
-                found.setdefault(text.lower(), answer)["score"] += score
+                if settings.align_to_words:
+                    left, right = _word_edge(words, left, -1), _word_edge(words, right, 1)
+                begin, finish = offsets[windows.start[window] + left][0], offsets[windows.start[window] + right][1]
+                text = context[begin:finish].strip()  # sentence pieces hold the space before a word
+                begin = context.index(text, begin)
+                answer = {"score": 0.0, "start": begin, "end": begin + len(text), "answer": text}
+                if text:
+                    found.setdefault(text.lower(), answer)["score"] += score
         answers = list(found.values())
         if settings.handle_impossible_answer or not answers:
             score = null_score if settings.handle_impossible_answer else 0.0
@@ -1457,6 +1462,8 @@ def _question_examples(inputs: tuple, question: Any, context: Any) -> tuple[list
         question, context = inputs
     elif inputs:
         records = list(inputs[0]) if len(inputs) == 1 else list(inputs)
+        if not all(isinstance(record, dict) for record in records):
+            raise SquadError('give questions as {"question": …, "context": …}, one or a list of them')
         question, context = ([record.get(name) for record in records] for name in ("question", "context"))
     single = isinstance(question, str)
     questions = [question] if single else list(question or [])
@@ -1493,8 +1500,8 @@ def _best_spans(start: Any, end: Any, longest: int, count: int) -> list[tuple[fl
     return list(zip(scores[order].tolist(), first[order].tolist(), last[order].tolist(), strict=True))
 
 
-def _word_edge(words: Any, piece: int, limit: int, step: int) -> int:
-    """The outermost piece of the word of `piece` in one direction, within the window."""
-    while piece != limit and words[piece + step] == words[piece] and words[piece] is not None:
+def _word_edge(words: list[int], piece: int, step: int) -> int:
+    """The outermost piece of the word of `piece` in one direction; -1 in `words`: belongs to no word."""
+    while 0 <= piece + step < len(words) and words[piece + step] == words[piece] >= 0:
         piece += step
     return piece

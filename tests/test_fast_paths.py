@@ -1,0 +1,178 @@
+"""Every fast path beside the plain one: same numbers, and a way back."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+
+import run_squad
+import utils_squad
+from utils_squad import PADDING_FREE, WindowModel, load_config, load_model, load_squad, load_tokenizer, make_windows
+
+FOLDER = str(ROOT / "tests" / "golden" / "tiny_bert")
+SIZES = {"max_seq_length": 64, "doc_stride": 32, "max_query_length": 12}
+
+
+@pytest.fixture(scope="module")
+def windows():
+    examples = utils_squad.read_examples(load_squad(str(ROOT / "tests" / "golden" / "mini_squad.json")))
+    return make_windows(examples, load_tokenizer(FOLDER, load_config(FOLDER)), **SIZES, training=True)
+
+
+def tiny_runner(windows, layout, dropout=0.0):
+    config = load_config(FOLDER)
+    config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
+    runner = WindowModel(load_model(FOLDER, config), "longest", 64)
+    runner.choose_layout(windows)
+    assert runner.layout == PADDING_FREE
+    runner.use(layout)
+    runner.model.train()
+    return runner
+
+
+def gradients(runner, windows, indices):
+    runner.model.zero_grad()
+    loss = run_squad.window_loss(runner, windows, np.array(indices))
+    loss.backward()
+    return loss.item(), {name: p.grad.clone() for name, p in runner.model.named_parameters()}
+
+
+@pytest.mark.parametrize("batch", [[7], [0, 1, 2], list(range(40, 72))])
+def test_padding_free_loss_and_gradients_are_those_of_masked_padding(windows, batch):
+    loss, grads = gradients(tiny_runner(windows, PADDING_FREE), windows, batch)
+    expected_loss, expected = gradients(tiny_runner(windows, "longest"), windows, batch)
+    assert abs(loss - expected_loss) < 1e-6
+    assert expected.keys() == grads.keys()
+    for name, gradient in grads.items():
+        assert (gradient - expected[name]).abs().max() < 1e-6, name
+    assert max(g.abs().max() for g in grads.values()) > 1e-3
+
+
+def test_padding_free_windows_do_not_see_each_other(windows):
+    runner = tiny_runner(windows, PADDING_FREE)
+    with torch.no_grad():
+        alone, _ = runner.logits(windows, [5])
+        among, _ = runner.logits(windows, [3, 5, 90])
+    assert torch.allclose(alone[0], among[1][: alone.shape[1]], atol=1e-6)
+    assert torch.isneginf(among[1][alone.shape[1] :]).all()
+
+
+def test_jagged_kernel_is_the_attention_of_each_sequence():
+    torch.manual_seed(0)
+    lengths = [5, 1, 9]
+    query, key, value = torch.randn(3, 1, 2, sum(lengths), 8).unbind(0)
+    module = argparse.Namespace(is_causal=False)
+    plain, _ = utils_squad.packed_attention(module, query, key, value, None, scaling=0.3, lengths=lengths)
+    offsets = torch.tensor([0, 5, 6, 15])
+    jagged, _ = utils_squad.packed_attention(
+        module, query, key, value, None, scaling=0.3, lengths=lengths, offsets=offsets
+    )
+    assert torch.allclose(plain, jagged, atol=1e-6)
+    apart = torch.nn.functional.scaled_dot_product_attention(query[:, :, 6:], key[:, :, 6:], value[:, :, 6:], scale=0.3)
+    assert torch.allclose(plain[:, 6:], apart.transpose(1, 2), atol=1e-6)
+
+
+def test_a_model_that_ignores_the_boundaries_falls_back(windows, monkeypatch, caplog):
+    def attends_to_everything(module, query, key, value, *_, **__):
+        attend = torch.nn.functional.scaled_dot_product_attention
+        return attend(query, key, value).transpose(1, 2), None
+
+    monkeypatch.setattr(utils_squad, "packed_attention", attends_to_everything)
+    runner = WindowModel(load_model(FOLDER, load_config(FOLDER)), "longest", 64)
+    runner.choose_layout(windows)
+    assert runner.layout == "longest"
+    assert "its logits differ" in caplog.text and len(caplog.records) == 1
+    assert runner.logits(windows, [1, 2])[0].shape[0] == 2
+
+
+def make_args(**changes):
+    flags = f"--model_type bert --model_name_or_path {FOLDER} --do_train --output_dir unused --no_cuda"
+    args = run_squad.build_parser().parse_args([*flags.split(), "--learning_rate", "1e-3", "--logging_steps", "0"])
+    return argparse.Namespace(**{**vars(args), **changes})
+
+
+def trained(windows, use_rows, steps=20, exact=False, bf16=False, **flags):
+    """Weights after some updates with dropout, with or without the cut-down embedding."""
+    runner = tiny_runner(windows, PADDING_FREE, dropout=0.1)
+    args = make_args(bf16=bf16, **flags)
+    rows = run_squad.UsedRows(runner, windows) if use_rows else None
+    optimizer = run_squad.make_optimizer(runner.model, args, exact)
+    parameters = list(runner.model.parameters())
+    run_squad.set_seed(7)
+    losses = []
+    for step in range(steps):
+        batch = np.arange(step * 8, step * 8 + 8)
+        with run_squad.autocast(args, runner.device):
+            loss = run_squad.window_loss(runner, windows, batch)
+        loss.backward()
+        run_squad.clip_and_step(optimizer, parameters, 0.5, None, exact)
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    if rows:
+        rows.swap_out()
+    return runner.model.state_dict(), losses
+
+
+def test_used_rows_alone_give_the_same_bits(windows):
+    whole, losses = trained(windows, use_rows=False)
+    rows, losses_of_rows = trained(windows, use_rows=True)
+    assert losses == losses_of_rows
+    assert whole.keys() == rows.keys()
+    for name, weights in whole.items():
+        assert torch.equal(weights, rows[name]), name
+
+
+def test_used_rows_leave_the_others_as_they_were(windows):
+    config = load_config(FOLDER)
+    before = load_model(FOLDER, config).get_input_embeddings().weight.detach()
+    runner = tiny_runner(windows, PADDING_FREE)
+    rows = run_squad.UsedRows(runner, windows)
+    assert 0 < len(rows.ids) < config.vocab_size
+    with torch.no_grad():
+        rows.rows.weight += 1
+    with run_squad.whole_model(runner, rows) as model:
+        difference = model.get_input_embeddings().weight - before
+        assert runner.row_of_id is None
+    assert torch.equal(
+        difference.abs().sum(1) > 0, torch.zeros(config.vocab_size, dtype=bool).index_fill(0, rows.ids, 1)
+    )
+    assert runner.row_of_id is not None
+
+
+def test_folded_clipping_is_clipping(windows):
+    """With a large epsilon the update is proportional to the gradient, so that wrong clipping would show."""
+    flags = {"steps": 5, "adam_epsilon": 1.0, "learning_rate": 0.1}
+    start = load_model(FOLDER, load_config(FOLDER)).state_dict()
+    folded, _ = trained(windows, use_rows=False, **flags)
+    plain, _ = trained(windows, use_rows=False, exact=True, **flags)
+    moved = 0.0
+    for name, weights in plain.items():
+        assert (weights - folded[name]).abs().max() < 1e-6, name
+        moved = max(moved, float((weights - start[name]).abs().max()))
+    assert moved > 1e-3
+
+
+def test_bfloat16_learns_what_float32_learns(windows):
+    _, losses = trained(windows, use_rows=True, steps=20)
+    _, half = trained(windows, use_rows=True, steps=20, bf16=True)
+    assert np.allclose(losses, half, rtol=0.05)
+    assert half != losses
+
+
+def test_evaluation_batches_do_not_change_the_predictions(windows):
+    """Sorted, padding-free batches of any size give the answers of one window at a time."""
+    runner = tiny_runner(windows, PADDING_FREE)
+    runner.model.eval()
+    tokenizer = load_tokenizer(FOLDER, load_config(FOLDER))
+    found = []
+    for size in (1, 8, 33):
+        args = make_args(per_gpu_eval_batch_size=size)
+        decoder = utils_squad.Decoder(copy.copy(windows), tokenizer)
+        bar = utils_squad.progress_bar(total=1)
+        found.append([p.text for p in run_squad.decode_block(args, runner, decoder, (0, 20), bar)])
+    assert found[0] == found[1] == found[2]

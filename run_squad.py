@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import itertools
 import json
 import logging
 import math
@@ -23,6 +24,7 @@ import shutil
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -37,6 +39,7 @@ from utils_squad import (
     SquadError,
     WindowModel,
     Windows,
+    describe_os_error,
     exit_with_faults,
     fsync_dir,
     load_config,
@@ -675,8 +678,6 @@ class Trainer:
         """checkpoint-N of the state after N updates; older ones beyond save_total_limit go when it is complete."""
         states = self.processes.gather(get_rng_state())
         if self.processes.is_main:
-            if self.log:
-                self.log.writer.flush()
             folder = os.path.join(self.args.output_dir, f"checkpoint-{self.step}")
             save_checkpoint(folder, self, states)
             logger.info("Saved %s", folder)
@@ -816,10 +817,27 @@ class TrainingLog:
         run_dir = os.path.join("runs", os.path.basename(trainer.run_dir)) if trainer.run_dir else ""
         resumes = os.path.isdir(run_dir)
         purge_step = trainer.step + 1 if resumes else None
-        self.writer = SummaryWriter(run_dir if resumes else default_run_dir(), purge_step=purge_step)
-        trainer.run_dir = os.path.basename(self.writer.log_dir)
+        run_dir = run_dir if resumes else default_run_dir()
+        trainer.run_dir = os.path.basename(run_dir)
+        threading.excepthook = lambda _: None  # the writer's thread hands its errors to the next call of the writer
+        with self._disk_errors_named(run_dir):
+            self.writer = SummaryWriter(run_dir, purge_step=purge_step)
         self.num_tokens = trainer.windows.num_tokens()
         self._restart()
+
+    @contextlib.contextmanager
+    def _disk_errors_named(self, run_dir: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise SquadError(describe_os_error(error, run_dir)) from error
+
+    def _add(self, values: dict[str, float]) -> None:
+        """Points at this step, flushed so that a running TensorBoard shows them now."""
+        with self._disk_errors_named(self.writer.log_dir):
+            for tag, value in values.items():
+                self.writer.add_scalar(tag, value, self.trainer.step)
+            self.writer.flush()
 
     def _restart(self) -> None:
         self.since, self.windows, self.tokens = time.perf_counter(), 0, 0
@@ -838,26 +856,25 @@ class TrainingLog:
             "train/windows_per_second": self.windows / seconds,
             "train/tokens_per_second": self.tokens / seconds,
         }
-        for tag, value in values.items():
-            self.writer.add_scalar(tag, value, step)
-        self.writer.flush()  # so that a running TensorBoard shows it now
+        self._add(values)
         rate = values["train/windows_per_second"]
         logger.info("step %d: loss %.4f, lr %.3e, gradient norm %.3f, %.1f windows/s", step, loss, lr, norm, rate)
         self._restart()
 
     def evaluation(self, results: dict[str, float]) -> None:
-        for key, value in results.items():
-            self.writer.add_scalar(f"eval_{key}", value, self.trainer.step)
-        self.writer.flush()
+        self._add({f"eval_{key}": value for key, value in results.items()})
         self._restart()
 
     def close(self) -> None:
-        self.writer.close()
+        with self._disk_errors_named(self.writer.log_dir):
+            self.writer.close()
 
 
 def default_run_dir() -> str:
-    """runs/<MonDD_HH-MM-SS>_<host>, as in 2020."""
-    return os.path.join("runs", time.strftime("%b%d_%H-%M-%S") + "_" + socket.gethostname())
+    """runs/<MonDD_HH-MM-SS>_<host>, as in 2020; with a number behind it for a second run in the same second."""
+    name = os.path.join("runs", time.strftime("%b%d_%H-%M-%S") + "_" + socket.gethostname())
+    candidates = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
+    return next(candidate for candidate in candidates if not os.path.exists(candidate))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

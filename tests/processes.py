@@ -1,0 +1,155 @@
+"""Real processes of run_squad.py that start in milliseconds: a server process imports torch and transformers once, and
+each run is a fork of it with its own folder, files for stdout and stderr, signals and limits."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import multiprocessing
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from conftest import ROOT
+
+TINY_BERT, MINI_SQUAD = ROOT / "tests" / "golden" / "tiny_bert", ROOT / "tests" / "golden" / "mini_squad.json"
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["warm_start"])
+
+
+def _start(process: Any) -> None:
+    """The server itself starts with the first process, and finds its modules through PYTHONPATH alone."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), str(ROOT / "tests"), before]))
+    process.start()
+    if before is None:
+        del os.environ["PYTHONPATH"]
+    else:
+        os.environ["PYTHONPATH"] = before
+
+
+def _serve(argv: list[str], folder: str, environment: dict[str, str], file_limit: int | None, hook: Any) -> None:
+    """In the fork: be `python run_squad.py argv` in `folder`."""
+    for descriptor, name in ((1, "stdout"), (2, "stderr")):
+        os.dup2(os.open(os.path.join(folder, name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), descriptor)
+    os.chdir(folder)
+    os.environ.update(environment)
+    sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), encoding="utf-8")
+    sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), encoding="utf-8", write_through=True)
+    if file_limit:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
+    import run_squad
+
+    if hook:
+        hook()
+    code = 1
+    try:
+        code = run_squad.main(argv)
+    except SystemExit as end:
+        code = end.code
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    sys.stdout.flush()
+    os._exit(code)
+
+
+class Run:
+    """A running run_squad.py; `wait` gives its exit code (negative: the signal that killed it).
+
+    file_limit: bytes a file may have (RLIMIT_FSIZE). hook: a picklable function that is called before main.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *argv: object,
+        env: dict | None = None,
+        file_limit: int | None = None,
+        hook: Callable[[], None] | None = None,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        for name in ("stdout", "stderr"):
+            (folder / name).write_text("")
+        environment = {name: str(value) for name, value in (env or {}).items()}
+        arguments = ([str(part) for part in argv], str(folder), environment, file_limit, hook)
+        self.process = _context.Process(target=_serve, args=arguments, daemon=True)
+        _start(self.process)
+        self.pid = self.process.pid
+
+    def wait(self, timeout: float = 120) -> int:
+        self.process.join(timeout)
+        if self.process.exitcode is None:
+            self.process.kill()
+            raise TimeoutError(self.stderr)
+        return self.process.exitcode
+
+    def wait_for(self, condition, timeout: float = 60) -> None:
+        """Until condition() is true; an early end of the run is an error."""
+        end = time.monotonic() + timeout
+        while not condition():
+            if self.process.exitcode is not None or time.monotonic() > end:
+                raise TimeoutError(f"exit code {self.process.exitcode}: {self.stderr}")
+            time.sleep(0.002)
+
+    def kill(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+    @property
+    def stderr(self) -> str:
+        return (self.folder / "stderr").read_text(encoding="utf-8")
+
+    @property
+    def stdout(self) -> str:
+        return (self.folder / "stdout").read_text(encoding="utf-8")
+
+
+def flags(*more: object, model: object = TINY_BERT, train: object = MINI_SQUAD, out: object = "out") -> list[str]:
+    """A short training run; later flags win."""
+    argv = ["--model_type", "bert", "--model_name_or_path", model, "--do_train", "--train_file", train]
+    argv += ["--output_dir", out, "--max_seq_length", 64, "--doc_stride", 32, "--max_query_length", 12, "--no_cuda"]
+    argv += ["--per_gpu_train_batch_size", 4, "--logging_steps", 1, "--save_steps", 0, "--learning_rate", "1e-3"]
+    return [str(part) for part in (*argv, *more)]
+
+
+def write_small_squad(path: Path, num_questions: int = 14) -> Path:
+    """The first questions of the mini file."""
+    document = json.loads(MINI_SQUAD.read_text(encoding="utf-8"))
+    left = num_questions
+    for article in document["data"]:
+        for paragraph in article["paragraphs"]:
+            paragraph["qas"] = paragraph["qas"][:left]
+            left -= len(paragraph["qas"])
+    path.write_text(json.dumps(document), encoding="utf-8")
+    return path
+
+
+def weights(folder: Path) -> dict[str, bytes]:
+    """The bits of every parameter in a model folder."""
+    from safetensors.numpy import load_file
+
+    return {name: array.tobytes() for name, array in load_file(folder / "model.safetensors").items()}
+
+
+def curve(runs: Path) -> dict[str, list[tuple[int, bytes]]]:
+    """(step, float32 bits) of every point that TensorBoard shows of the last run, by tag, but for those of time."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder = max(runs.iterdir(), key=lambda run: max(file.stat().st_mtime_ns for file in run.iterdir()))
+    accumulator = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    accumulator.Reload()
+    tags = [tag for tag in accumulator.Tags()["scalars"] if "per_second" not in tag]
+    return {
+        tag: [(point.step, np.float32(point.value).tobytes()) for point in accumulator.Scalars(tag)] for tag in tags
+    }
+
+
+def prediction_files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*_.json")}

@@ -1324,7 +1324,7 @@ class AnswerOptions(NamedTuple):
     doc_stride: int | None = None  # shared by neighbouring windows (default: 128, at most half a window)
     max_seq_len: int | None = None  # of a window (default: 384, or what the model takes)
     max_question_len: int = 64  # longer questions are cut
-    batch_size: int = 16  # windows
+    batch_size: int | None = None  # windows (default: 32 on a GPU, 4 on a CPU)
 
 
 def pipeline(
@@ -1386,10 +1386,12 @@ class QuestionAnswerer:
         if unknown:
             raise SquadError(f"no such option: {', '.join(unknown)}; there are {', '.join(AnswerOptions._fields)}")
         settings = AnswerOptions(**{name: value for name, value in options.items() if value is not None})
-        if settings.max_seq_len is None:
-            settings = settings._replace(max_seq_len=self.runner.max_seq_length)
-        if settings.doc_stride is None:
-            settings = settings._replace(doc_stride=min(settings.max_seq_len // 2, 128))
+        longest = self.runner.max_seq_length if settings.max_seq_len is None else settings.max_seq_len
+        batch_size = (
+            (4 if self.runner.device.type == "cpu" else 32) if settings.batch_size is None else settings.batch_size
+        )
+        stride = min(longest // 2, 128) if settings.doc_stride is None else settings.doc_stride
+        settings = settings._replace(max_seq_len=longest, doc_stride=stride, batch_size=batch_size)
         for name in ("top_k", "max_answer_len", "max_seq_len", "max_question_len", "batch_size"):
             if getattr(settings, name) < 1:
                 raise SquadError(f"{name} is {getattr(settings, name)}; it must be at least 1")

@@ -492,7 +492,7 @@ def plot_histogram(axes: Any, golds: Golds, values: Numbers, name: str, best: fl
         axes.hist(group, bins=50, range=bounds, alpha=0.6, label=f"{label} ({len(group):,})")
     axes.axvline(best, color="black", linestyle="--", linewidth=1, label=f"best F1: {best:.4g}")
     axes.set(xlabel=name, ylabel="Questions")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
 
 
 def draw_images(

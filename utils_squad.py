@@ -195,7 +195,8 @@ def read_json(path: str) -> Any:
     except UnicodeDecodeError as error:
         raise SquadError(f"{path}: byte {error.start} is not valid UTF-8; save the file as UTF-8") from error
     except json.JSONDecodeError as error:
-        cut = "; the file looks cut off, download or make it again" if error.pos >= len(error.doc.rstrip()) - 1 else ""
+        at_end = error.pos >= len(error.doc.rstrip()) - 1 or error.msg.startswith("Unterminated")
+        cut = "; the file looks cut off, download or make it again" if at_end else ""
         place = f"line {error.lineno} column {error.colno}"
         raise SquadError(f"{path}: not valid JSON at {place}: {error.msg}{cut}") from error
     except (ValueError, RecursionError) as error:
@@ -1387,9 +1388,7 @@ class QuestionAnswerer:
             raise SquadError(f"no such option: {', '.join(unknown)}; there are {', '.join(AnswerOptions._fields)}")
         settings = AnswerOptions(**{name: value for name, value in options.items() if value is not None})
         longest = self.runner.max_seq_length if settings.max_seq_len is None else settings.max_seq_len
-        batch_size = (
-            (4 if self.runner.device.type == "cpu" else 32) if settings.batch_size is None else settings.batch_size
-        )
+        batch_size = settings.batch_size or (4 if self.runner.device.type == "cpu" else 32)
         stride = min(longest // 2, 128) if settings.doc_stride is None else settings.doc_stride
         settings = settings._replace(max_seq_len=longest, doc_stride=stride, batch_size=batch_size)
         for name in ("top_k", "max_answer_len", "max_seq_len", "max_question_len", "batch_size"):

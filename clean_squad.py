@@ -65,13 +65,8 @@ CHUNK_PAIRS = 1 << 17  # word pairs worked on at a time: they stay in the proces
 MAX_SENTENCE_TOKENS = 250  # longer "sentences" (no full stop for a page) are cropped around the answer
 FEW_PAIRS = 1000  # with fewer sentence pairs than this the learned translations are weak
 
-ARTICLES = frozenset(  # folded; of English and of the languages that SQuAD is mostly translated into
-    {"the", "a", "an"}  # en
-    | {"de", "het", "een", "'t", "'n", "der", "die", "das", "den", "dem", "des"}  # nl, de
-    | {"ein", "eine", "einen", "einem", "einer", "eines", "en", "ett", "et", "det"}  # de, sv, da, nb
-    | {"el", "la", "los", "las", "lo", "un", "una", "unos", "unas", "le", "les", "l", "une"}  # es, ca, fr
-    | {"il", "i", "gli", "uno", "o", "os", "as", "um", "uma", "els"}  # it, pt, ca
-)
+SOURCE_ARTICLES = frozenset({"the", "a", "an"})
+ARTICLE_SHARE, ARTICLE_FREQUENCY = 0.55, 0.002  # what makes a target word an article: see WordAligner.learn_articles
 
 logger = logging.getLogger("clean_squad")
 
@@ -97,7 +92,7 @@ def token_pattern() -> re.Pattern[str]:
         r"|\d{1,3}(?:[ \u00a0\u202f\u2009]\d{3})+(?!\w)"  # 1 234 567
         rf"|\d+(?:[.,:]\d+)*{letters}"  # 1.234,5  19e  1990s
         rf"|[{UNSPACED}$€£¥%‰°#&]"
-        r"|(?<!\w)['’‘][snt](?!\w)"  # 's-Hertogenbosch, 't
+        r"|(?<!\w)['’‘][sntSNT](?!\w)"  # 's-Hertogenbosch, 't
     )
 
 
@@ -128,8 +123,8 @@ def fold_text(text: str) -> list[str]:
     return [fold(text[start:end]) for start, end in tokenize(text)]
 
 
-def without_article(words: list[str]) -> list[str]:
-    return words[1:] if len(words) > 1 and words[0] in ARTICLES else words
+def without_article(words: list[str], articles: frozenset[str]) -> list[str]:
+    return words[1:] if len(words) > 1 and words[0] in articles else words
 
 
 def usable_text(value: Any) -> str | None:
@@ -320,6 +315,18 @@ class WordAligner:
         counted = [np.bincount(side, minlength=len(corpus.vocabulary)) + 0.01 for side in words[::-1]]
         self.null = [(NULL_PROBABILITY * count / count.sum()).astype(np.float32) for count in counted]
         self.train(words, lengths)
+        self.articles = self.learn_articles()
+
+    def learn_articles(self) -> frozenset[str]:
+        """Target words of at most STEM_LENGTH letters, not rare, that mostly stand for an English article."""
+        numbers = np.arange(len(self.corpus.vocabulary), dtype=np.int32)
+        as_article = np.zeros(len(numbers), np.float32)
+        for article in SOURCE_ARTICLES & self.corpus.vocabulary.keys():
+            source = np.full_like(numbers, self.corpus.vocabulary[article])
+            as_article += self.counts[self.buckets((source, numbers)), 1]
+        frequent = self.totals[1] >= max(3, ARTICLE_FREQUENCY * self.totals[1].sum())
+        found = frequent & (as_article > ARTICLE_SHARE * self.totals[1])
+        return frozenset(word for word, is_article in zip(self.corpus.vocabulary, found, strict=True) if is_article)
 
     def train(self, words: tuple[np.ndarray, np.ndarray], lengths: tuple[np.ndarray, np.ndarray]) -> None:
         """NUM_ITERATIONS of expectation maximisation, a bounded chunk of sentence pairs at a time."""
@@ -330,16 +337,16 @@ class WordAligner:
                 for sentences, *tokens in chunks:
                     chunk_lengths = lengths[0][sentences], lengths[1][sentences]
                     pairs = cross((words[0][tokens[0]], words[1][tokens[1]]), chunk_lengths)
-                    buckets = self.buckets(pairs)
+                    buckets = self.buckets(pairs.words)
                     for column, expected in enumerate(self.expectations(pairs, buckets)):
                         np.add.at(counts[:, column], buckets, expected)
                         totals[column] += np.bincount(pairs.words[column], expected, totals.shape[1])
                     bar.update(len(chunk_lengths[0]))
                 self.counts, self.totals = counts, totals.astype(np.float32)
 
-    def buckets(self, pairs: WordPairs) -> np.ndarray:
-        """Row of `counts` for each pair."""
-        key = pairs.words[0].astype(np.uint64) << np.uint64(32) | pairs.words[1].astype(np.uint64)
+    def buckets(self, words: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        """Row of `counts` for each pair of (source, target) words."""
+        key = words[0].astype(np.uint64) << np.uint64(32) | words[1].astype(np.uint64)
         key *= np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing, twice, so that both words reach the top bits
         key ^= key >> np.uint64(32)
         key *= np.uint64(0xD6E8FEB86659FD93)
@@ -364,9 +371,14 @@ class WordAligner:
 
     def posteriors(self, source: list[int], target: list[int]) -> np.ndarray:
         """(target words, source words): probability that two words of a sentence pair translate each other, 0 to 1."""
+        new = len(self.corpus.vocabulary) - len(self.look)
+        if new:  # words met since the training: nothing is known of them but their spelling
+            self.look = look_numbers(self.corpus.vocabulary)
+            self.totals = np.pad(self.totals, ((0, 0), (0, new)))
+            self.null = [np.pad(share, (0, new), mode="minimum") for share in self.null]
         sides = np.array(source, np.int32), np.array(target, np.int32)
         pairs = cross(sides, (np.array([len(source)]), np.array([len(target)])))
-        return sum(self.expectations(pairs, self.buckets(pairs))).reshape(len(target), len(source)) / 2
+        return sum(self.expectations(pairs, self.buckets(pairs.words))).reshape(len(target), len(source)) / 2
 
 
 def look_numbers(vocabulary: dict[str, int]) -> np.ndarray:
@@ -503,12 +515,17 @@ def windows(low: int, high: int, num_words: tuple[int, int]) -> tuple[np.ndarray
     return first, first + np.repeat(lengths, size - lengths + 1)
 
 
-def lexical_similarity(texts: list[str], isolated: list[str], source: list[str]) -> np.ndarray:
-    """0 to 1 for each text (folded words): like the isolated translation, or like the source, as names are."""
-    variants = {" ".join(isolated): 1.0, " ".join(source): SOURCE_KEPT}
-    variants.setdefault(" ".join(without_article(source)), SOURCE_KEPT)
-    if without_article(source) == source:  # "votes" -> "de stemmen" alone, "stemmen" in the sentence
-        variants.setdefault(" ".join(without_article(isolated)), 1.0)
+def lexical_similarity(
+    texts: list[str], isolated: list[str], source: list[str], articles: frozenset[str]
+) -> np.ndarray:
+    """0 to 1 for each text (folded words): like the isolated translation, or like the source, as names are.
+
+    articles: of the target language; "votes" alone may be translated as "de stemmen", in the sentence as "stemmen".
+    """
+    bare_source = without_article(source, SOURCE_ARTICLES)
+    variants = {" ".join(isolated): 1.0, " ".join(source): SOURCE_KEPT, " ".join(bare_source): SOURCE_KEPT}
+    if bare_source == source:
+        variants.setdefault(" ".join(without_article(isolated, articles)), 1.0)
     best = np.zeros(len(texts), np.float32)
     for variant, factor in variants.items():
         if variant:
@@ -611,7 +628,7 @@ class Locator:
         return Candidates(
             first,
             last,
-            lexical_similarity(texts, isolated, source),
+            lexical_similarity(texts, isolated, source, self.aligner.articles),
             overlap_with_alignment(first, last, padded),
             np.exp(-distance / POSITION_SCALE),
         )
@@ -624,14 +641,14 @@ class Locator:
         first, last = int(candidates.first[best]), int(candidates.last[best])
         target, isolated = self.translation.target, usable_text(answer.get("iso_t")) or ""
         start, end = with_edges(target, (self.starts[first], self.tokens[last - 1][1]), answer["text"])
-        words, wanted = self.words[first:last], fold_text(isolated)
+        words, wanted, articles = self.words[first:last], fold_text(isolated), self.aligner.articles
         if first < sentence[0] or last > sentence[1]:
             strategy = "outside its sentence"
         elif target[start:end] == isolated:
             strategy = "letter by letter"
         elif words == wanted:
             strategy = "other spelling"
-        elif without_article(words) == without_article(wanted):
+        elif without_article(words, articles) == without_article(wanted, articles):
             strategy = "other article"
         elif words == fold_text(answer["text"]):
             strategy = "source text kept"

@@ -34,10 +34,12 @@ def _start(process: Any) -> None:
         os.environ["PYTHONPATH"] = before
 
 
-def _serve(argv: list[str], folder: str, environment: dict[str, str], file_limit: int | None, hook: Any) -> None:
+def _serve(
+    argv: list[str], folder: str, logs: str, environment: dict[str, str], file_limit: int | None, hook: Any
+) -> None:
     """In the fork: be `python run_squad.py argv` in `folder`."""
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
-        os.dup2(os.open(os.path.join(folder, name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), descriptor)
+        os.dup2(os.open(os.path.join(logs, name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), descriptor)
     os.chdir(folder)
     os.environ.update(environment)
     sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), encoding="utf-8")
@@ -62,7 +64,8 @@ def _serve(argv: list[str], folder: str, environment: dict[str, str], file_limit
 class Run:
     """A running run_squad.py; `wait` gives its exit code (negative: the signal that killed it).
 
-    file_limit: bytes a file may have (RLIMIT_FSIZE). hook: a picklable function that is called before main.
+    file_limit: bytes a file may have (RLIMIT_FSIZE). hook: a picklable function that is called before main. logs: the
+    folder of its stdout and stderr, if another.
     """
 
     def __init__(
@@ -72,13 +75,17 @@ class Run:
         env: dict | None = None,
         file_limit: int | None = None,
         hook: Callable[[], None] | None = None,
+        logs: Path | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
+        self.logs = logs or folder
+        self.logs.mkdir(parents=True, exist_ok=True)
         for name in ("stdout", "stderr"):
-            (folder / name).write_text("")
+            (self.logs / name).write_text("")
         environment = {name: str(value) for name, value in (env or {}).items()}
-        arguments = ([str(part) for part in argv], str(folder), environment, file_limit, hook)
+        folders = str(folder), str(self.logs)
+        arguments = ([str(part) for part in argv], *folders, environment, file_limit, hook)
         self.process = _context.Process(target=_serve, args=arguments, daemon=True)
         _start(self.process)
         self.pid = self.process.pid
@@ -104,11 +111,11 @@ class Run:
 
     @property
     def stderr(self) -> str:
-        return (self.folder / "stderr").read_text(encoding="utf-8")
+        return (self.logs / "stderr").read_text(encoding="utf-8")
 
     @property
     def stdout(self) -> str:
-        return (self.folder / "stdout").read_text(encoding="utf-8")
+        return (self.logs / "stdout").read_text(encoding="utf-8")
 
 
 def flags(*more: object, model: object = TINY_BERT, train: object = MINI_SQUAD, out: object = "out") -> list[str]:

@@ -33,6 +33,7 @@ from evaluate_v2 import best_thresholds, squad_evaluate
 from utils_squad import (
     EXIT_OK,
     EXIT_USAGE,
+    PADDING_FREE,
     Decoder,
     Example,
     PredictionFiles,
@@ -47,6 +48,8 @@ from utils_squad import (
     load_squad,
     load_tokenizer,
     make_windows,
+    num_positions,
+    pipeline,
     progress_bar,
     read_examples,
     read_json,
@@ -539,7 +542,9 @@ class Trainer:
         batch_size = args.per_gpu_train_batch_size * processes.world
         epochs, max_steps = args.num_train_epochs, args.max_steps
         self.plan = make_plan(len(windows), batch_size, args.gradient_accumulation_steps, epochs, max_steps)
-        self.used_rows = UsedRows(runner, windows) if args.weight_decay == 0 and not self.exact else None
+        # Other layouts leave it to the model to find padding and separators by their ids, which must stay its own.
+        cut_rows = args.weight_decay == 0 and runner.layout == PADDING_FREE
+        self.used_rows = UsedRows(runner, windows) if cut_rows else None
         self.parameters = [p for p in runner.model.parameters() if p.requires_grad]
         self.optimizer = make_optimizer(runner.model, args, self.exact)
         self.scaler = torch.amp.GradScaler(processes.device.type) if args.fp16 else None
@@ -926,25 +931,12 @@ def predict_file(
 
 
 def decode_block(args: argparse.Namespace, runner: WindowModel, decoder: Decoder, block: tuple, bar: Any) -> list:
-    """Predictions of examples [block[0], block[1]). Batches are made of windows of like length, but for exact runs."""
-    import numpy as np
-    import torch
-
+    """Predictions of examples [block[0], block[1])."""
     windows = decoder.windows
     first, last = (int(windows.first_window[example]) for example in block)
-    indices, tokens = np.arange(first, last), windows.num_tokens()[first:last]
-    exact = runner.layout == "max_length"
-    if not exact:
-        indices = indices[np.argsort(tokens, kind="stable")]
-    width = runner.max_seq_length if exact else int(tokens.max(initial=1))
-    start_logits, end_logits = (np.full((last - first, width), -np.inf, np.float32) for _ in range(2))
-    with torch.no_grad(), autocast(args, runner.device):
-        for begin in range(0, len(indices), args.per_gpu_eval_batch_size):
-            batch = indices[begin : begin + args.per_gpu_eval_batch_size]
-            for target, logits in zip((start_logits, end_logits), runner.logits(windows, batch), strict=True):
-                target[batch - first, : logits.shape[1]] = logits.cpu().numpy()
-            bar.update(len(batch))
-    return list(decoder.decode(*block, start_logits, end_logits))
+    with autocast(args, runner.device):
+        logits = runner.predict(windows, first, last, args.per_gpu_eval_batch_size, bar.update)
+    return list(decoder.decode(*block, *logits))
 
 
 def lower_cases(tokenizer: Any) -> bool:
@@ -983,6 +975,94 @@ def evaluate(
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Answers on standard output
+# ---------------------------------------------------------------------------------------------------------------------
+
+ANSWER_FLAGS = {  # flag: option of utils_squad.pipeline, whose default holds where the flag is not given
+    "max_seq_length": "max_seq_len",
+    "max_query_length": "max_question_len",
+    "max_answer_length": "max_answer_len",
+    "n_best_size": "top_k",
+    "per_gpu_eval_batch_size": "batch_size",
+    "version_2_with_negative": "handle_impossible_answer",
+}
+
+
+def answers_to_stdout(args: argparse.Namespace) -> bool:
+    """Whether this is one --question or a file of JSON lines: no output_dir is needed."""
+    lines = (args.predict_file or "") == "-" or (args.predict_file or "").endswith((".jsonl", ".ndjson"))
+    return args.question is not None or (args.do_predict and lines)
+
+
+def answer(args: argparse.Namespace, argv: list[str]) -> int:
+    """Answer as utils_squad.pipeline does: its dict as one line of JSON a question, the question's id in front."""
+    if args.question is not None:
+        context = args.context if args.context is not None else read_text(args.context_file)
+        records = [{"question": args.question, "context": context}]
+    else:
+        records = read_questions(os.path.join(args.data_dir, args.predict_file) if args.predict_file != "-" else "-")
+    options = answer_options(args, argv)
+    prepare_environment()
+    config, tokenizer = load_config_and_tokenizer(args, args.model_name_or_path)
+    model = load_model(args.model_name_or_path, config, cache_dir=args.cache_dir or None)
+    qa = pipeline(model=model, tokenizer=tokenizer, device="cpu" if args.no_cuda else None, **options)
+    bar = progress_bar(total=len(records), unit="question", desc="Answering")
+    with bar:
+        for first in range(0, len(records), DECODE_BLOCK):
+            block = records[first : first + DECODE_BLOCK]
+            for record, found in zip(block, qa(block), strict=True):
+                answers = found if isinstance(found, dict) else {"answers": found}
+                named = {"id": record["id"]} if "id" in record else {}
+                print(json.dumps({**named, **answers}, ensure_ascii=False), flush=True)
+            bar.update(len(block))
+    return EXIT_OK
+
+
+def answer_options(args: argparse.Namespace, argv: list[str]) -> dict[str, Any]:
+    """Options of the pipeline from the flags that were given."""
+    parser = build_parser()
+    parser.set_defaults(doc_stride=None, **dict.fromkeys(ANSWER_FLAGS))
+    given = parser.parse_args(argv)
+    options = {option: getattr(given, flag) for flag, option in ANSWER_FLAGS.items()}
+    if given.doc_stride is not None:  # the pipeline counts the tokens that windows share
+        options["doc_stride"] = window_room(args) - args.doc_stride
+    return options
+
+
+def read_text(path: str) -> str:
+    """A UTF-8 text file, or standard input for -; it must not be blank."""
+    try:
+        if path == "-":
+            raw = sys.stdin.buffer.read()
+        else:
+            with open(path, "rb") as file:
+                raw = file.read()
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SquadError(f"{path}: byte {error.start} is not valid UTF-8; save the file as UTF-8") from error
+    if not text.strip():
+        raise SquadError(f"{path}: the file is empty; there is nothing to work on")
+    return text
+
+
+def read_questions(path: str) -> list[dict[str, Any]]:
+    """The records of a JSON-lines file: {"question": …, "context": …} with or without "id" on each line."""
+    records = []
+    for number, line in enumerate(read_text(path).split("\n"), 1):
+        try:
+            record = json.loads(line) if line.strip() else None
+        except ValueError as error:
+            raise SquadError(f"{path}: line {number} is not JSON ({error}); each line is one question") from error
+        if record is None:
+            continue
+        texts = [record.get(name) for name in ("question", "context")] if isinstance(record, dict) else [None]
+        if not all(isinstance(text, str) and text.strip() for text in texts):
+            raise SquadError(f'{path}: line {number} needs a "question" and a "context" that are text and not empty')
+        records.append(record)
+    return records
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Command line
 # ---------------------------------------------------------------------------------------------------------------------
 
@@ -995,6 +1075,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_model_flags(parser.add_argument_group("model"))
     add_data_flags(parser.add_argument_group("data"))
     add_task_flags(parser.add_argument_group("task"))
+    add_answer_flags(parser.add_argument_group("answering, with a fine-tuned model"))
     add_optimisation_flags(parser.add_argument_group("optimisation"))
     add_output_flags(parser.add_argument_group("output and logging"))
     add_device_flags(parser.add_argument_group("device"))
@@ -1059,6 +1140,18 @@ def add_task_flags(group: Any) -> None:
     group.add_argument("--verbose_logging", action="store_true", help="log debug messages")
 
 
+def add_answer_flags(group: Any) -> None:
+    group.add_argument(
+        "--do_predict",
+        action="store_true",
+        help="answer --predict_file without scoring: SQuAD JSON into output_dir, or *.jsonl (- for standard input) "
+        'with {"question", "context"} a line to stdout',
+    )
+    group.add_argument("--question", metavar="TEXT", help="answer this from the context; a line of JSON on stdout")
+    group.add_argument("--context", metavar="TEXT", help="text that may hold the answer to --question")
+    group.add_argument("--context_file", metavar="FILE", help="the same from a text file (- for standard input)")
+
+
 def add_optimisation_flags(group: Any) -> None:
     for phase in ("train", "eval"):
         group.add_argument(
@@ -1105,16 +1198,7 @@ def add_device_flags(group: Any) -> None:
 
 def check_args(args: argparse.Namespace) -> list[str]:
     """Every fault of the flags, each as one sentence; [] when all is well. Derived names are not written back."""
-    faults = []
-    for flag in ("model_type", "model_name_or_path", "output_dir"):
-        if not getattr(args, flag):
-            faults.append(f"--{flag} is required")
-    if not args.do_train and not args.do_eval:
-        faults.append("nothing to do: give --do_train, --do_eval or both")
-    if args.do_train and not (args.train_file or args.data_dir):
-        faults.append("--do_train needs --train_file (or --data_dir with train-v2.0.json)")
-    if (args.do_eval or args.evaluate_during_training) and not (args.predict_file or args.data_dir):
-        faults.append("--do_eval needs --predict_file (or --data_dir with dev-v2.0.json)")
+    faults = check_answering(args) if args.do_predict or args.question is not None else check_task(args)
     positive = "max_seq_length doc_stride max_query_length n_best_size max_answer_length per_gpu_train_batch_size"
     for flag in f"{positive} per_gpu_eval_batch_size gradient_accumulation_steps".split():
         if getattr(args, flag) < 1:
@@ -1124,6 +1208,40 @@ def check_args(args: argparse.Namespace) -> list[str]:
         faults.append("--bf16 and --fp16 exclude each other; take --bf16 where the device has it")
     if bool(args.server_ip) != bool(args.server_port):
         faults.append("--server_ip and --server_port belong together")
+    return faults
+
+
+def check_task(args: argparse.Namespace) -> list[str]:
+    """Faults of a run that trains or evaluates."""
+    faults = [f"--{f} is required" for f in ("model_type", "model_name_or_path", "output_dir") if not getattr(args, f)]
+    if not args.do_train and not args.do_eval:
+        faults.append("nothing to do: give --do_train, --do_eval or both, or --do_predict, or --question")
+    if args.do_train and not (args.train_file or args.data_dir):
+        faults.append("--do_train needs --train_file (or --data_dir with train-v2.0.json)")
+    if (args.do_eval or args.evaluate_during_training) and not (args.predict_file or args.data_dir):
+        faults.append("--do_eval needs --predict_file (or --data_dir with dev-v2.0.json)")
+    if args.context is not None or args.context_file:
+        faults.append("--context needs a --question")
+    return faults
+
+
+def check_answering(args: argparse.Namespace) -> list[str]:
+    """Faults of a run that answers without scoring: one --question, or the --predict_file of --do_predict."""
+    faults = [] if args.model_name_or_path else ["--model_name_or_path is required"]
+    if args.do_train or args.do_eval:
+        faults.append("--do_predict and --question answer without scoring; give them without --do_train and --do_eval")
+    if args.question is None:
+        if not args.predict_file:
+            faults.append("--do_predict needs --predict_file: SQuAD JSON, or *.jsonl or - with JSON lines")
+        elif not answers_to_stdout(args) and not args.output_dir:
+            faults.append("--do_predict of a SQuAD file needs --output_dir for its predictions")
+        return faults
+    if args.do_predict:
+        faults.append("--question and --do_predict exclude each other")
+    if (args.context is None) == (not args.context_file):
+        faults.append("--question needs one of --context and --context_file")
+    if not args.question.strip() or args.context == "":
+        faults.append("--question and --context must not be empty")
     return faults
 
 
@@ -1141,8 +1259,8 @@ def check_ranges(args: argparse.Namespace) -> list[str]:
 
 
 def check_window_flags(args: argparse.Namespace) -> list[str]:
-    """The two specials-heavy formats have 4 special tokens; BERT's 3 are the message's example."""
-    room = args.max_seq_length - args.max_query_length - 3
+    """BERT's 3 special tokens are counted; RoBERTa types have 4, which the windows themselves look at."""
+    room = window_room(args)
     if room < 1:
         return [
             f"--max_seq_length {args.max_seq_length} leaves no room for the context beside a question of "
@@ -1154,6 +1272,11 @@ def check_window_flags(args: argparse.Namespace) -> list[str]:
             f"{args.max_seq_length}-{args.max_query_length}-3 = {room} context tokens; use at most {room}"
         ]
     return []
+
+
+def window_room(args: argparse.Namespace) -> int:
+    """Context tokens of a window beside the longest question and BERT's special tokens."""
+    return args.max_seq_length - args.max_query_length - 3
 
 
 def check_output_dir(args: argparse.Namespace) -> list[str]:
@@ -1181,8 +1304,18 @@ def data_path(args: argparse.Namespace, training: bool) -> str:
     return os.path.join(args.data_dir, names[0 if training else 1])
 
 
+def default_with_null(args: argparse.Namespace, path: str, examples: list[Example]) -> bool:
+    """--version_2_with_negative where it is not given: for new questions as in training, else as the data is."""
+    trained = os.path.join(args.model_name_or_path, ARGS_FILE)
+    if args.do_predict and os.path.isfile(trained):
+        with_null = bool(read_json(trained).get("version_2_with_negative"))
+        logger.info("%s: --version_2_with_negative is %s, as in training", trained, "on" if with_null else "off")
+        return with_null
+    return has_unanswerable(path, examples)
+
+
 def has_unanswerable(path: str, examples: list[Example]) -> bool:
-    """The default of --version_2_with_negative, with a line that says why."""
+    """Whether the data has a question with is_impossible, with a line that says what follows."""
     count = sum(example.is_impossible for example in examples)
     if count:
         logger.warning(
@@ -1219,9 +1352,9 @@ def log_start(argv: list[str], processes: Processes, args: argparse.Namespace) -
         logger.info("--overwrite_cache: nothing to overwrite, windows are made anew each time in seconds")
 
 
-def load_examples(path: str, training: bool) -> list[Example]:
+def load_examples(path: str, training: bool, answers_required: bool = True) -> list[Example]:
     """Questions of a file; training needs an answer for every answerable one."""
-    examples = read_examples(load_squad(path))
+    examples = read_examples(load_squad(path, answers_required=answers_required))
     for example in examples if training else []:
         if not example.is_impossible and not example.answers:
             raise SquadError(f"{path}: question {example.qid} has no answer to train on; add one or set is_impossible")
@@ -1250,10 +1383,18 @@ def window_flags(args: argparse.Namespace) -> dict[str, int]:
     return {name: getattr(args, name) for name in names}
 
 
+def load_config_and_tokenizer(args: argparse.Namespace, folder: str) -> tuple[Any, Any]:
+    cache_dir, lower = args.cache_dir or None, args.do_lower_case
+    config = load_config(args.config_name or folder, model_type=args.model_type, cache_dir=cache_dir)
+    if args.model_type not in (None, config.model_type):
+        logger.warning("--model_type %s, but %s is of type %s; using that", args.model_type, folder, config.model_type)
+    return config, load_tokenizer(args.tokenizer_name or folder, config, do_lower_case=lower, cache_dir=cache_dir)
+
+
 def load_runner(args: argparse.Namespace, folder: str, config: Any, processes: Processes) -> WindowModel:
     """The model of `folder` on this process's device."""
     model = load_model(folder, config, cache_dir=args.cache_dir or None)
-    limit = getattr(config, "max_position_embeddings", 0) or math.inf
+    limit = num_positions(model)
     if args.max_seq_length > limit:
         raise SquadError(f"{folder} has {limit} positions; --max_seq_length {args.max_seq_length} does not fit")
     layout = "max_length" if args.pad_to_max_length else "longest"
@@ -1295,7 +1436,7 @@ def main(argv: list[str] | None = None) -> int:
     setup_logging(logging.DEBUG if args.verbose_logging else logging.INFO)
     wait_for_debugger(args)
     with contextlib.ExitStack() as stack, torch_errors_explained():
-        return run(args, argv, stack)
+        return answer(args, argv) if answers_to_stdout(args) else run(args, argv, stack)
 
 
 @contextlib.contextmanager
@@ -1318,11 +1459,11 @@ def torch_errors_explained() -> Iterator[None]:
 def run(args: argparse.Namespace, argv: list[str], stack: contextlib.ExitStack) -> int:
     """Load, train, save, predict, score, report. stack: holds the lock on output_dir until all is written."""
     train_examples = load_examples(data_path(args, True), True) if args.do_train else None
-    wants_dev = args.do_eval or args.evaluate_during_training
-    dev_examples = load_examples(data_path(args, False), False) if wants_dev else None
+    wants_dev = args.do_eval or args.evaluate_during_training or args.do_predict
+    dev_examples = load_examples(data_path(args, False), False, not args.do_predict) if wants_dev else None
     if args.version_2_with_negative is None:
         shown = (data_path(args, not wants_dev), dev_examples if wants_dev else train_examples)
-        args = argparse.Namespace(**{**vars(args), "version_2_with_negative": has_unanswerable(*shown)})
+        args = argparse.Namespace(**{**vars(args), "version_2_with_negative": default_with_null(args, *shown)})
     prepare_environment()
     import torch
 
@@ -1336,13 +1477,7 @@ def run(args: argparse.Namespace, argv: list[str], stack: contextlib.ExitStack) 
         stack.enter_context(locked_output_dir(args.output_dir))
     resumed = processes.from_main(resume_folder(args) if processes.is_main else None)
     folder = resumed or args.model_name_or_path
-    cache_dir = args.cache_dir or None
-    config = load_config(args.config_name or folder, model_type=args.model_type, cache_dir=cache_dir)
-    if config.model_type != args.model_type:
-        logger.warning("--model_type %s, but %s is of type %s; using that", args.model_type, folder, config.model_type)
-    tokenizer = load_tokenizer(
-        args.tokenizer_name or folder, config, do_lower_case=args.do_lower_case, cache_dir=cache_dir
-    )
+    config, tokenizer = load_config_and_tokenizer(args, folder)
     set_seed(args.seed)  # decides the weights of a new question-answering head
     runner = load_runner(args, folder, config, processes)
     dev_windows = make_windows(dev_examples, tokenizer, **window_flags(args)) if wants_dev else None
@@ -1357,6 +1492,9 @@ def run(args: argparse.Namespace, argv: list[str], stack: contextlib.ExitStack) 
         train(args, runner, tokenizer, windows, processes, evaluate_now, resumed)
     if args.do_eval:
         report(args, runner, tokenizer, dev_windows, processes)
+    if args.do_predict:
+        predict_file(args, runner, tokenizer, dev_windows, processes, "")
+        logger.info("Saved %s", os.path.join(args.output_dir, "predictions_.json"))
     processes.leave()
     return EXIT_OK
 

@@ -633,6 +633,12 @@ class _PieceTable:
             rows += [e.ids for e in self.backend.encode_batch_fast(chunk, add_special_tokens=False)]
         return rows
 
+    def places(self, word: str) -> list[tuple[int, int]]:
+        """First character and end of each piece of a context word."""
+        shift = len(self.word_prefix)
+        encoding = self.backend.encode(self.word_prefix + clean_word(word), add_special_tokens=False)
+        return [(first - shift, end - shift) for first, end in encoding.offsets]
+
     def questions(self, texts: list[str], max_query_length: int) -> _Ragged:
         """Questions cut to max_query_length pieces."""
         import numpy as np
@@ -691,6 +697,8 @@ def _label_pieces(windows: Windows, table: _PieceTable) -> Any:
         span = _answer_words(windows.examples[example], starts)
         forms = (plain[row],) if spaced is plain else (plain[row], spaced[row])
         spans[example] = _answer_pieces(windows.contexts[context_row], first_piece, span, forms)
+        if span and not table.by_word and spans[example][1] + 1 == first_piece[span[1] + 1]:
+            spans[example] = _trimmed_pieces(table, windows.examples[example], starts, span, first_piece)
     return spans
 
 
@@ -736,6 +744,19 @@ def _answer_pieces(pieces: Any, first_piece: Any, span: tuple[int, int] | None, 
             if within[shift : shift + len(form)] == form:
                 return first + shift, first + shift + len(form) - 1
     return (first, last) if first <= last else (DROPPED, DROPPED)
+
+
+def _trimmed_pieces(table: _PieceTable, example: Example, starts: list[int], span: tuple, first: Any) -> tuple:
+    """First and last piece that hold a character of the answer, for tokenizers without word pieces.
+
+    Alone `counterflow` is `▁counterflow`, in `(counterflow),` it is `▁(` `counter` `flow` `),`.
+    """
+    text, start = example.answers[0]
+    begin, end = start + len(text) - len(text.lstrip()), start + len(text.rstrip())
+    head, tail = (table.places(WORD.match(example.context, starts[word]).group()) for word in span)
+    inner = [i for i, (_, stop) in enumerate(head) if stop > begin - starts[span[0]]]
+    outer = [i for i, (place, _) in enumerate(tail) if place < end - starts[span[1]]]
+    return first[span[0]] + min(inner, default=0), first[span[1]] + max(outer, default=len(tail) - 1)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -1062,14 +1083,19 @@ def load_config(name: str, *, model_type: str | None = None, cache_dir: str | No
 
     try:
         said, _ = PretrainedConfig.get_config_dict(name, cache_dir=cache_dir)
+        if not said:
+            raise SquadError(f"{name}: it has no config.json, or an empty one; download the folder again")
         if "model_type" in said:
             config = AutoConfig.from_pretrained(name, cache_dir=cache_dir, trust_remote_code=False)
         elif model_type in CONFIG_MAPPING:
             config = CONFIG_MAPPING[model_type].from_pretrained(name, cache_dir=cache_dir)
         else:
             raise SquadError(f"{name}: its config.json names no model_type; add one, bert or roberta for example")
-    except (ValueError, KeyError, OSError) as error:
-        raise SquadError(f"{name}: no usable model configuration: {_first_line(error)}") from error
+    except SquadError:
+        raise
+    except Exception as error:  # whatever the configuration class does with values that it was not made for
+        place = name if os.path.isdir(name) else f"{name}, which is not a folder here"
+        raise SquadError(f"{place}: no usable model configuration: {_first_line(error)}") from error
     if type(config) not in MODEL_FOR_QUESTION_ANSWERING_MAPPING:
         raise SquadError(
             f"{name}: transformers has no question-answering head for the model type {config.model_type}; choose a "
@@ -1089,6 +1115,7 @@ def load_tokenizer(name: str, config: Any, *, do_lower_case: bool | None = None,
         if do_lower_case is None and bare and os.path.exists(os.path.join(name, "vocab.txt")):
             do_lower_case = bool(said.get("do_lower_case", False))
         options = {} if do_lower_case is None else {"do_lower_case": do_lower_case}
+        options["trust_remote_code"] = False  # the library's default is to ask at the terminal
         tokenizer = AutoTokenizer.from_pretrained(name, config=config, cache_dir=cache_dir, **options)
     except Exception as error:  # the Rust core raises plain Exception, for a merges file that does not fit, say
         raise SquadError(
@@ -1097,6 +1124,8 @@ def load_tokenizer(name: str, config: Any, *, do_lower_case: bool | None = None,
         ) from error
     if not getattr(tokenizer, "is_fast", False):
         raise SquadError(f"{name}: {type(tokenizer).__name__} has no fast version; name another with --tokenizer_name")
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise SquadError(f"{name}: it has no vocabulary file; download it again or name a folder with --tokenizer_name")
     if len(tokenizer) > config.vocab_size:
         raise SquadError(
             f"{name}: the tokenizer knows {len(tokenizer)} pieces, the model only {config.vocab_size}; they do not "
@@ -1108,17 +1137,25 @@ def load_tokenizer(name: str, config: Any, *, do_lower_case: bool | None = None,
 def load_model(name: str, config: Any, *, cache_dir: str | None = None) -> Any:
     """A model with a question-answering head. Weights come from safetensors or a plain state dict; code never runs."""
     from transformers import AutoModelForQuestionAnswering
+    from transformers.utils import logging as transformers_logging
 
+    if not sys.stderr.isatty():
+        transformers_logging.disable_progress_bar()
+    options = {"cache_dir": cache_dir, "trust_remote_code": False}
     try:
-        return AutoModelForQuestionAnswering.from_pretrained(name, config=config, cache_dir=cache_dir)
+        return AutoModelForQuestionAnswering.from_pretrained(name, config=config, **options)
     except Exception as error:
-        reason = _first_line(error) or f"{type(error).__name__}: a weights file is cut off"
-        raise SquadError(f"{name}: the weights cannot be loaded ({reason}); download the folder again") from error
+        reason = _first_line(error) or "a weights file is cut off"
+        if "Weights only load failed" in reason:
+            reason = "pytorch_model.bin holds something other than tensors, which could run code and was not opened"
+        if "ignore_mismatched_sizes" in reason:
+            reason = "their shapes are not those of config.json"
+        raise SquadError(f"{name}: the weights cannot be loaded: {reason}; download the folder again") from error
 
 
 def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else ""
+    lines = [line.strip() for line in str(error).strip().splitlines()]
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])[:200] if lines else ""
 
 
 def packed_attention(
@@ -1169,7 +1206,7 @@ class WindowModel:
 
     def choose_layout(self, windows: Windows) -> None:
         """Go padding-free when a trial on the first windows proves that it changes nothing for this model."""
-        error = self._try_padding_free(windows)
+        error = self._try_padding_free(windows) if len(windows) else None
         if error:
             self.use("longest")
             name = type(self.model).__name__
@@ -1202,6 +1239,8 @@ class WindowModel:
             self.model.train(training)
         for a, b in zip(expected, found, strict=True):
             finite = torch.isfinite(a)
+            if not finite.any():
+                return "its logits are not numbers"
             scale = a[finite].abs().max().clamp(min=1.0)
             difference = ((a - b)[finite].abs().max() / scale).item()
             if not difference <= PROBE_TOLERANCE:

@@ -20,10 +20,12 @@ import logging
 import math
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -74,8 +76,13 @@ Put a backslash after `run_squad.py`, or paste this:
 NO_DECAY = ("bias", "LayerNorm.weight")  # parameters without weight decay, by name, as in 2020
 DEFAULT_NAMES = {False: ("train-v1.1.json", "dev-v1.1.json"), True: ("train-v2.0.json", "dev-v2.0.json")}
 DECODE_BLOCK = 256  # examples whose logits are held at a time
+MOST_IDS = 32  # question ids in an error message
 STATE_FILE, ARGS_FILE, OPTIMIZER_FILE = "training_state.json", "training_args.json", "optimizer.safetensors"
 LEFT_OVER = re.compile(r"(checkpoint-\d+(\.old)?|model)\.tmp|\.(predictions|nbest_predictions|null_odds|results)_.*tmp")
+NUM_SAMPLES = 8  # questions shown in TensorBoard
+MARKDOWN = re.compile(r"[][\\`*{}<>&|~$#!:@]|(?<![^\W_])_|_(?![^\W_])")  # what has a meaning; "_" has none in a word
+HPARAMS = """model_type model_name_or_path train_file learning_rate num_train_epochs max_steps warmup_steps weight_decay
+per_gpu_train_batch_size gradient_accumulation_steps max_seq_length doc_stride seed bf16 fp16"""
 
 logger = logging.getLogger("run_squad")
 
@@ -532,7 +539,7 @@ class Trainer:
         tokenizer: Any,
         windows: Windows,
         processes: Processes,
-        evaluate: Callable[[], dict[str, float]],
+        evaluate: Callable[[], Outcome],
     ) -> None:
         import torch
 
@@ -556,6 +563,7 @@ class Trainer:
         self.epoch_rng: Any = None
         self.resumed_rng: Any = None
         self.run_dir: str | None = None
+        self.log: TrainingLog | None = None  # on rank 0
         self.started, self.saved_step = time.time(), -1
         self.asked_to_stop = 0  # the signal that this process got, at any time
         self.stop_signal = 0  # the same at a step boundary, when all processes know it
@@ -565,7 +573,6 @@ class Trainer:
         if self.resumed_rng is None:
             set_seed(self.args.seed + self.processes.rank)
         self.runner.model.train()
-        self.log = TrainingLog(self) if self.processes.is_main else None
         bar = progress_bar(total=self.plan.total_updates, initial=self.step, unit="step", desc="Training")
         with bar, stop_on_signals(self):
             while self.step < self.plan.total_updates and not self.stop_signal:
@@ -582,8 +589,6 @@ class Trainer:
             self.check_numbers()
             if self.stop_signal and self.saved_step != self.step:
                 self.save()
-        if self.log:
-            self.log.close()
 
     def start_epoch(self) -> Any:
         """The order of the windows in this epoch, the same in every process and after a resume."""
@@ -649,17 +654,17 @@ class Trainer:
             self.log.point(self.loss_sum / args.logging_steps, norm.item(), self.learning_rate(self.step))
         if at_log:
             self.loss_sum = 0.0
-            if args.evaluate_during_training:
+            if args.evaluate_during_training and not (args.do_eval and self.step == self.plan.total_updates):
                 self.evaluate_now()
         if at_save:
             self.save()
 
     def evaluate_now(self) -> None:
         with whole_model(self.runner, self.used_rows):
-            results = self.evaluate()
+            outcome = self.evaluate()
         self.runner.model.train()
         if self.log:
-            self.log.evaluation(results)
+            self.log.evaluation(outcome)
 
     def check_numbers(self) -> None:
         """Add up the losses that the device has finished; stop when a number went wrong."""
@@ -670,6 +675,7 @@ class Trainer:
             elif not math.isfinite(loss) or not math.isfinite(norm):
                 windows = self.windows
                 qids = sorted({windows.examples[windows.example_index[index]].qid for index in indices})
+                qids[MOST_IDS:] = [f"and {len(qids) - MOST_IDS} more"] * (len(qids) > MOST_IDS)
                 rate = self.learning_rate(step - 1)
                 raise SquadError(
                     f"step {step}: loss {loss}, gradient norm {norm} at learning rate {rate:.2e}, "
@@ -815,41 +821,47 @@ def stop_on_signals(trainer: Trainer) -> Iterator[None]:
 class TrainingLog:
     """TensorBoard and console points of a training run. The x-axis is optimiser steps."""
 
-    def __init__(self, trainer: Trainer) -> None:
+    def __init__(self, trainer: Trainer, facts: str) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self.trainer = trainer
         run_dir = os.path.join("runs", os.path.basename(trainer.run_dir)) if trainer.run_dir else ""
         resumes = os.path.isdir(run_dir)
         purge_step = trainer.step + 1 if resumes else None
-        run_dir = run_dir if resumes else default_run_dir()
-        trainer.run_dir = os.path.basename(run_dir)
-        threading.excepthook = lambda _: None  # the writer's thread hands its errors to the next call of the writer
-        with self._disk_errors_named(run_dir):
-            self.writer = SummaryWriter(run_dir, purge_step=purge_step)
+        self.run_dir = run_dir if resumes else default_run_dir()
+        trainer.run_dir = os.path.basename(self.run_dir)
         self.num_tokens = trainer.windows.num_tokens()
-        self._restart()
+        threading.excepthook = lambda _: None  # the writer's thread hands its errors to the next call of the writer
+        with self._writing():
+            self.writer = SummaryWriter(self.run_dir, purge_step=purge_step)
+            charts = {name: ["Multiline", [f"eval_(HasAns_|NoAns_)?{name}$"]] for name in ("exact", "f1")}
+            self.writer.add_custom_scalars({"All, HasAns and NoAns questions": charts})
+            self.writer.add_text("run", textwrap.indent(facts, "    "), trainer.step)  # indented: taken literally
 
     @contextlib.contextmanager
-    def _disk_errors_named(self, run_dir: str) -> Iterator[None]:
+    def _writing(self) -> Iterator[None]:
+        """Flushed behind the block, so that a running TensorBoard shows it now and a full disk is noticed here."""
         try:
             yield
-        except OSError as error:
-            raise SquadError(describe_os_error(error, run_dir)) from error
-
-    def _add(self, values: dict[str, float]) -> None:
-        """Points at this step, flushed so that a running TensorBoard shows them now."""
-        with self._disk_errors_named(self.writer.log_dir):
-            for tag, value in values.items():
-                self.writer.add_scalar(tag, value, self.trainer.step)
             self.writer.flush()
-
-    def _restart(self) -> None:
-        self.since, self.windows, self.tokens = time.perf_counter(), 0, 0
+        except OSError as error:
+            raise SquadError(describe_os_error(error, self.run_dir)) from error
+        self.since, self.windows, self.tokens, self.places = time.perf_counter(), 0, 0, 0
 
     def count(self, indices: Any) -> None:
+        """Book an update: its windows, their real tokens, and the places that these take with padding."""
+        trainer, tokens = self.trainer, self.num_tokens[indices]
         self.windows += len(indices)
-        self.tokens += int(self.num_tokens[indices].sum())
+        self.tokens += int(tokens.sum())
+        layout, world, size = trainer.runner.layout, trainer.processes.world, trainer.plan.batch_size
+        if layout == PADDING_FREE:
+            self.places += int(tokens.sum())
+        elif layout == "max_length":
+            self.places += len(indices) * trainer.args.max_seq_length
+        else:
+            for batch in (tokens[first : first + size] for first in range(0, len(tokens), size)):
+                parts = (trainer.processes._replace(rank=rank).share(batch) for rank in range(world))
+                self.places += sum(len(part) * int(part.max(initial=0)) for part in parts)
 
     def point(self, loss: float, norm: float, lr: float) -> None:
         seconds = time.perf_counter() - self.since
@@ -860,19 +872,78 @@ class TrainingLog:
             "train/grad_norm": norm,
             "train/windows_per_second": self.windows / seconds,
             "train/tokens_per_second": self.tokens / seconds,
+            "train/padding_share": 1 - self.tokens / self.places,
+            "train/memory_gib": peak_memory(self.trainer.processes.device),
         }
-        self._add(values)
+        with self._writing():
+            self._add_scalars(values)
         rate = values["train/windows_per_second"]
         logger.info("step %d: loss %.4f, lr %.3e, gradient norm %.3f, %.1f windows/s", step, loss, lr, norm, rate)
-        self._restart()
 
-    def evaluation(self, results: dict[str, float]) -> None:
-        self._add({f"eval_{key}": value for key, value in results.items()})
-        self._restart()
+    def _add_scalars(self, values: dict[str, float]) -> None:
+        for tag, value in values.items():
+            self.writer.add_scalar(tag, value, self.trainer.step)
 
-    def close(self) -> None:
-        with self._disk_errors_named(self.writer.log_dir):
-            self.writer.close()
+    def evaluation(self, outcome: Outcome) -> None:
+        """Scores, the sample questions, and how well the null odds tell answerable questions from the others."""
+        import numpy as np
+        import torch
+
+        step = self.trainer.step
+        with self._writing():
+            self._add_scalars({f"eval_{key}": value for key, value in outcome.results.items()})
+            self.writer.add_text("eval/samples", sample_table(outcome), step)
+            if self.trainer.args.version_2_with_negative:
+                has_answer = np.array([bool(texts) for texts in outcome.golds.values()])
+                odds = np.array(list(outcome.null_odds.values()))
+                answerable = torch.sigmoid(torch.from_numpy(-odds))  # 0.5 is --null_score_diff_threshold 0
+                self.writer.add_pr_curve("eval/answerable", has_answer, answerable, step)
+                for name, group in ("HasAns", odds[has_answer]), ("NoAns", odds[~has_answer]):
+                    if len(group):
+                        self.writer.add_histogram(f"eval_null_odds/{name}", group, step)
+
+    def finish(self, results: dict[str, float]) -> None:
+        """Flags and final scores for the HPARAMS page, and the end."""
+        from torch.utils.tensorboard.summary import hparams
+
+        scores = [f"eval_{key}" for key in results if key.endswith(("exact", "f1"))]
+        flags = {name: vars(self.trainer.args)[name] for name in HPARAMS.split()}
+        with self._writing():
+            for summary in hparams(flags, dict.fromkeys(["loss", *scores], 0.0)):  # only their names are read
+                self.writer.file_writer.add_summary(summary, self.trainer.step)
+        self.writer.close()
+
+
+def peak_memory(device: Any) -> float:
+    """GiB: of tensors on the GPU, else of the process."""
+    import resource
+
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts in bytes, Linux in KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+
+
+def sample_table(outcome: Outcome) -> str:
+    """Markdown of NUM_SAMPLES questions, the same at every step: spread over the file, half of them answerable."""
+    has_ans, no_ans = ([q for q, texts in outcome.golds.items() if bool(texts) is kind] for kind in (True, False))
+    num_no_ans = min(len(no_ans), max(NUM_SAMPLES // 2, NUM_SAMPLES - len(has_ans)))
+    lines = ["| Question | Gold | Prediction | Null odds |", "|---|---|---|---:|"]
+    questions = {example.qid: example.question for example in outcome.examples}
+    for group, size in (has_ans, NUM_SAMPLES - num_no_ans), (no_ans, num_no_ans):
+        size = min(size, len(group))
+        for qid in (group[place * len(group) // size] for place in range(size)):
+            texts = questions[qid], " / ".join(dict.fromkeys(outcome.golds[qid])), outcome.predictions[qid]
+            cells = [escape_markdown(text) or "*no answer*" for text in texts]
+            lines.append(f"| {' | '.join(cells)} | {outcome.null_odds[qid]:.2f} |")
+    return "\n".join(lines)
+
+
+def escape_markdown(text: str) -> str:
+    """`text` on one line, which Markdown and HTML show as it is."""
+    return MARKDOWN.sub(lambda found: f"&#{ord(found[0])};", " ".join(text.split()))
 
 
 def default_run_dir() -> str:
@@ -890,16 +961,22 @@ def default_run_dir() -> str:
 class Outcome(NamedTuple):
     """Predictions of a file, by question id in file order; best_answers are those without the null answer."""
 
+    examples: list[Example]
     predictions: dict[str, str]
     best_answers: dict[str, str]
     null_odds: dict[str, float]
+    results: dict[str, float]  # scores; {} where there are none, and on all ranks but 0
+
+    @property
+    def golds(self) -> dict[str, list[str]]:
+        return {example.qid: [answer.text for answer in example.answers] for example in self.examples}
 
 
 def predict_file(
     args: argparse.Namespace, runner: WindowModel, tokenizer: Any, windows: Windows, processes: Processes, prefix: str
 ) -> Outcome:
     """Predict every question and stream the prediction files; all processes share the work, rank 0 writes."""
-    outcome = Outcome({}, {}, {})
+    outcome = Outcome(windows.examples, {}, {}, {}, {})
     decoder = Decoder(
         windows,
         tokenizer,
@@ -945,9 +1022,9 @@ def lower_cases(tokenizer: Any) -> bool:
     return normalizer is not None and normalizer.normalize_str("A").strip() == "a"
 
 
-def score(examples: list[Example], outcome: Outcome, with_null: bool) -> dict[str, float]:
+def score(outcome: Outcome, with_null: bool) -> dict[str, float]:
     """The results dict of the 2020 script; real thresholds, from the null odds, are logged beside it."""
-    golds = {example.qid: [answer.text for answer in example.answers] for example in examples}
+    golds = outcome.golds
     results = squad_evaluate(golds, outcome.predictions)
     if with_null:
         best = best_thresholds(golds, outcome.best_answers, outcome.null_odds)
@@ -962,8 +1039,8 @@ def evaluate(
     windows: Windows,
     processes: Processes,
     prefix: str = "",
-) -> dict[str, float]:
-    """Predict, write the files, score. Only rank 0 returns results; the others return {}."""
+) -> Outcome:
+    """Predict, write the files, score."""
     logger.info("***** Running evaluation %s *****", prefix)
     logger.info("  Num examples = %d", len(windows.examples))
     logger.info("  Num windows = %d", len(windows))
@@ -971,7 +1048,8 @@ def evaluate(
     outcome = predict_file(args, runner, tokenizer, windows, processes, prefix)
     seconds = time.perf_counter() - started
     logger.info("  Evaluation done in %.1f s (%.1f windows/s)", seconds, len(windows) / seconds)
-    return score(windows.examples, outcome, args.version_2_with_negative) if processes.is_main else {}
+    results = score(outcome, args.version_2_with_negative) if processes.is_main else {}
+    return outcome._replace(results=results)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -1283,8 +1361,13 @@ def check_output_dir(args: argparse.Namespace) -> list[str]:
     folder = args.output_dir
     if not folder:
         return []
-    if os.path.exists(folder) and not os.path.isdir(folder):
-        return [f"--output_dir {folder} is a file; name a folder"]
+    parent = os.path.abspath(folder)
+    while not os.path.lexists(parent):
+        parent = os.path.dirname(parent)
+    if not os.path.isdir(parent):
+        return [f"--output_dir {folder}: {parent} is a file; name a folder"]
+    if not os.access(parent, os.W_OK):
+        return [f"--output_dir {folder}: {parent} is not writable; name another folder"]
     if (
         args.do_train
         and not (args.overwrite_output_dir or args.resume)
@@ -1339,17 +1422,21 @@ def wait_for_debugger(args: argparse.Namespace) -> None:
     debugpy.wait_for_client()
 
 
-def log_start(argv: list[str], processes: Processes, args: argparse.Namespace) -> None:
+def log_start(argv: list[str], processes: Processes, args: argparse.Namespace) -> str:
+    """The lines by which a run is known: command, versions, device, seed."""
     import platform
 
     import torch
     import transformers
 
     versions = f"Python {platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}"
-    logger.info("Command: run_squad.py %s", " ".join(argv))
-    logger.info("%s; device %s, %d process(es), seed %d", versions, processes.device, processes.world, args.seed)
+    place = f"device {processes.device}, {processes.world} process(es), seed {args.seed}"
+    command = f"Command: run_squad.py {shlex.join(argv)}"
+    logger.info("%s", command)
+    logger.info("%s; %s", versions, place)
     if args.overwrite_cache:
         logger.info("--overwrite_cache: nothing to overwrite, windows are made anew each time in seconds")
+    return f"{command}\n{versions}\n{place}"
 
 
 def load_examples(path: str, training: bool, answers_required: bool = True) -> list[Example]:
@@ -1470,7 +1557,7 @@ def run(args: argparse.Namespace, argv: list[str], stack: contextlib.ExitStack) 
     processes = start_processes(args.local_rank, args.no_cuda)
     if not processes.is_main:
         logging.getLogger().setLevel(logging.WARNING)
-    log_start(argv, processes, args)
+    facts = log_start(argv, processes, args)
     if args.tf32:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     if processes.is_main:
@@ -1485,13 +1572,16 @@ def run(args: argparse.Namespace, argv: list[str], stack: contextlib.ExitStack) 
     if not args.pad_to_max_length:
         runner.choose_layout(windows if args.do_train else dev_windows)
 
-    def evaluate_now() -> dict[str, float]:
+    def evaluate_now() -> Outcome:
         return evaluate(args, runner, tokenizer, dev_windows, processes)
 
+    log, results = None, {}
     if args.do_train:
-        train(args, runner, tokenizer, windows, processes, evaluate_now, resumed)
+        log = train(args, runner, tokenizer, windows, processes, evaluate_now, resumed, facts)
     if args.do_eval:
-        report(args, runner, tokenizer, dev_windows, processes)
+        results = report(args, runner, tokenizer, dev_windows, processes, log)
+    if log:
+        log.finish(results)
     if args.do_predict:
         predict_file(args, runner, tokenizer, dev_windows, processes, "")
         logger.info("Saved %s", os.path.join(args.output_dir, "predictions_.json"))
@@ -1505,13 +1595,16 @@ def train(
     tokenizer: Any,
     windows: Windows,
     processes: Processes,
-    evaluate_now: Callable[[], dict[str, float]],
+    evaluate_now: Callable[[], Outcome],
     resumed: str | None,
-) -> None:
-    """Train from the start or from a checkpoint, then save the model into output_dir."""
+    facts: str,
+) -> TrainingLog | None:
+    """Train from the start or from a checkpoint, then save the model into output_dir. Rank 0 returns its log."""
     trainer = Trainer(args, runner, tokenizer, windows, processes, evaluate_now)
     if resumed:
         trainer.restore(resumed)
+    if processes.is_main:
+        trainer.log = TrainingLog(trainer, facts)
     plan = trainer.plan
     logger.info("***** Running training *****")
     logger.info("  Num examples = %d", len(windows.examples))
@@ -1533,11 +1626,17 @@ def train(
     processes.barrier()
     if trainer.asked_to_stop:  # behind the last step
         raise SystemExit(128 + trainer.asked_to_stop)
+    return trainer.log
 
 
 def report(
-    args: argparse.Namespace, runner: WindowModel, tokenizer: Any, dev_windows: Windows, processes: Processes
-) -> None:
+    args: argparse.Namespace,
+    runner: WindowModel,
+    tokenizer: Any,
+    dev_windows: Windows,
+    processes: Processes,
+    log: TrainingLog | None,
+) -> dict[str, float]:
     """Score the model, with --eval_all_checkpoints every checkpoint of output_dir before it."""
     results: dict[str, float] = {}
     for folder in list_checkpoints(args.output_dir) if args.eval_all_checkpoints else []:
@@ -1547,13 +1646,17 @@ def report(
         other = load_runner(args, folder, config, processes)
         if not args.pad_to_max_length:
             other.choose_layout(dev_windows)
-        found = evaluate(args, other, tokenizer, dev_windows, processes, step)
+        found = evaluate(args, other, tokenizer, dev_windows, processes, step).results
         results |= {f"{key}_{step}": value for key, value in found.items()}
-    results |= evaluate(args, runner, tokenizer, dev_windows, processes)
+    outcome = evaluate(args, runner, tokenizer, dev_windows, processes)
+    results |= outcome.results
     if processes.is_main:
         logger.info("Results: %s", results)
         write_json(os.path.join(args.output_dir, "results_.json"), results)
         print(json.dumps(results))
+    if log:
+        log.evaluation(outcome)
+    return outcome.results
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import io
 import json
 import multiprocessing
 import os
+import re
 import resource
 import sys
 import time
@@ -146,13 +147,13 @@ def weights(folder: Path) -> dict[str, bytes]:
 
 
 def curve(runs: Path) -> dict[str, list[tuple[int, bytes]]]:
-    """(step, float32 bits) of every point that TensorBoard shows of the last run, by tag, but for those of time."""
+    """(step, float32 bits) of every point that TensorBoard shows of the last run, by tag, but for those of time and memory."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     folder = max(runs.iterdir(), key=lambda run: max(file.stat().st_mtime_ns for file in run.iterdir()))
     accumulator = EventAccumulator(str(folder), size_guidance={"scalars": 0})
     accumulator.Reload()
-    tags = [tag for tag in accumulator.Tags()["scalars"] if "per_second" not in tag]
+    tags = [tag for tag in accumulator.Tags()["scalars"] if not re.search("per_second|memory", tag)]
     return {
         tag: [(point.step, np.float32(point.value).tobytes()) for point in accumulator.Scalars(tag)] for tag in tags
     }

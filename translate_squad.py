@@ -79,6 +79,7 @@ CANARIES = [  # English sentences whose translation is known after the first req
     "In 1928 a young teacher wrote down every song.",
     "Nobody was hurt when the old mill burned in 1957.",
 ]
+INVISIBLE = re.compile("[\u200b\ufeff]")  # the page scatters zero-width spaces, where no search would find a word
 LANGUAGES_WITHOUT_FULL_STOP = {"th", "lo", "my", "km"}
 ERROR_PAGE = re.compile(
     r"Error \d{3} \(|!!1\s?\d{3}|That[’']s an error|unusual traffic from|encountered a temporary error"
@@ -349,7 +350,7 @@ class Cache:
         """Store translations in one transaction; a string that another process was faster with keeps its first."""
         with self._transaction():
             rows = [(*self.key, source, target) for source, target in targets.items()]
-            self.database.executemany("INSERT OR IGNORE INTO translation VALUES (?, ?, ?, ?, ?)", rows)
+            self.database.executemany("INSERT INTO translation VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", rows)
 
     def forget(self, strings: Iterable[str]) -> None:
         """Remove translations that turned out to be doubtful."""
@@ -429,7 +430,7 @@ class MtranslateBackend:
             raise UnknownPage("a page without a translation (CAPTCHA?)")
         if ERROR_PAGE.search(reply) and not ERROR_PAGE.search(" ".join(strings)):
             raise Hiccup(f'error text instead of a translation: "{reply[:40]}…"')
-        lines = [" ".join(line.strip("\u200b\ufeff ").split()) for line in reply.strip("\n").split("\n")]
+        lines = [" ".join(line.split()) for line in INVISIBLE.sub("", reply).strip("\n").split("\n")]
         if len(lines) != len(strings):
             raise BadText(f"{len(lines)} lines came back for {len(strings)}")
         return lines
@@ -703,6 +704,7 @@ class WebRun:
     answers: SimpleQueue = field(default_factory=SimpleQueue)  # (ticket, lines or exception), from the threads
     canary_targets: dict[str, str] = field(default_factory=dict)
     unvouched: list[str] = field(default_factory=list)  # stored from bare requests since the last good canary
+    in_doubt: bool = False  # bare requests wait until the canaries are well again
     missing: dict[str, str] = field(default_factory=dict)
     faults: collections.Counter = field(default_factory=collections.Counter)
     faults_in_a_row: int = 0
@@ -723,9 +725,10 @@ class WebRun:
             try:
                 while not self._canaries_are_well():
                     pass  # it waits for the end of the cool-down first
-                while self.queue or self.in_flight:
+                while self.queue or self.in_flight or self.unvouched:
                     self._send()
-                    self._receive()
+                    if self.queue or self.in_flight:
+                        self._receive()
                     self._show(bar)
             except (KeyboardInterrupt, SystemExit, StillBlockedError):
                 self._receive_last()
@@ -733,10 +736,12 @@ class WebRun:
         return self.missing
 
     def _send(self) -> None:
-        """Start requests as far as the pace and the workers allow."""
+        """Start requests as far as the pace and the workers allow; ask the canaries first where they are due."""
+        at_end = not self.queue and not self.in_flight
+        due = self.in_doubt or len(self.unvouched) >= CANARY_EVERY or (self.unvouched and at_end)
+        if due and not self._canaries_are_well():
+            return
         while self.queue and len(self.in_flight) < self.workers and self.pace.delay() <= 0:
-            if len(self.unvouched) >= CANARY_EVERY and not self._canaries_are_well():
-                return
             request = self.queue.popleft()
             known = self.cache.get(request.strings)  # another process may have asked
             request.strings = [string for string in request.strings if string not in known]
@@ -835,6 +840,7 @@ class WebRun:
         if self._keeps_lines():
             self.lost_lines = 0
         self.unvouched.clear()
+        self.in_doubt = False
         self.pace.good()
         return True
 
@@ -844,13 +850,19 @@ class WebRun:
         if len(targets) > 1 and len(set(targets.values())) == 1:
             faults.append("nonsense: every control sentence has the same translation")
         if reason := next(filter(None, faults), None):
-            self.cache.forget(self.unvouched)
-            self.queue.extend(Request([string], bare=True) for string in self.unvouched)
-            self.unvouched.clear()
+            self.in_doubt = not self._keeps_lines()
+            self._ask_again_what_nobody_vouches_for()
             raise Hiccup(reason)
         if new := {canary: target for canary, target in targets.items() if canary not in self.canary_targets}:
             self.cache.put(new)
             self.canary_targets |= new
+
+    def _ask_again_what_nobody_vouches_for(self) -> None:
+        self.cache.forget(self.unvouched)
+        self.queue.extend(Request([string], bare=True) for string in self.unvouched)
+        self.unvouched.clear()
+        for ticket in [ticket for ticket, request in self.in_flight.items() if request.bare]:
+            self.queue.append(self.in_flight.pop(ticket))  # its answer will be passed over
 
     def _receive_last(self) -> None:
         """Store the answers that arrive within STOP_GRACE: they need not be asked again."""

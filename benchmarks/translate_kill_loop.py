@@ -77,7 +77,8 @@ def count_wrong(translated: dict) -> tuple[int, int, int]:
                 pairs.append((qa["question"], qa["question_t"]))
                 pairs += [(answer["text"], answer["iso_t"]) for answer in qa["answers"]]
     missing = sum(target is None for _, target in pairs)
-    wrong = sum(target is not None and target != reverse_words(" ".join(source.split())) for source, target in pairs)
+    expected = (reverse_words(translate_squad.INVISIBLE.sub("", " ".join(source.split()))) for source, _ in pairs)
+    wrong = sum(target not in (None, right) for right, (_, target) in zip(expected, pairs, strict=True))
     return len(pairs), wrong, missing
 
 

@@ -11,6 +11,7 @@ import os
 import re
 import resource
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -47,8 +48,11 @@ def _serve(
     sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), encoding="utf-8", write_through=True)
     if file_limit:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
+    from tqdm.std import tqdm
+
     import run_squad
 
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore that all forks share: one killed with it stops the rest
     if hook:
         hook()
     code = 1
@@ -83,7 +87,13 @@ class Run:
         self.logs = logs or folder
         self.logs.mkdir(parents=True, exist_ok=True)
         for name in ("stdout", "stderr"):
-            (self.logs / name).write_text("")
+            (self.logs / name).unlink(missing_ok=True)
+            (self.logs / name).touch()
+        self.pipe, self.read = None, b""
+        if file_limit:  # the limit would cut stderr off, were it a file
+            (self.logs / "stderr").unlink()
+            os.mkfifo(self.logs / "stderr")
+            self.pipe = os.open(self.logs / "stderr", os.O_RDWR | os.O_NONBLOCK)
         environment = {name: str(value) for name, value in (env or {}).items()}
         folders = str(folder), str(self.logs)
         arguments = ([str(part) for part in argv], *folders, environment, file_limit, hook)
@@ -112,6 +122,11 @@ class Run:
 
     @property
     def stderr(self) -> str:
+        if self.pipe is not None:
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    self.read += os.read(self.pipe, 1 << 16)
+            return self.read.decode()
         return (self.logs / "stderr").read_text(encoding="utf-8")
 
     @property
@@ -147,7 +162,7 @@ def weights(folder: Path) -> dict[str, bytes]:
 
 
 def curve(runs: Path) -> dict[str, list[tuple[int, bytes]]]:
-    """(step, float32 bits) of every point that TensorBoard shows of the last run, by tag, but for those of time and memory."""
+    """(step, float32 bits) of every point that TensorBoard shows of the last run, by tag; not of time and memory."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     folder = max(runs.iterdir(), key=lambda run: max(file.stat().st_mtime_ns for file in run.iterdir()))

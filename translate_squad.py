@@ -508,7 +508,8 @@ class HfBackend:
             missing = "sentencepiece" if "sentencepiece" in str(error).lower() else error.name or "transformers torch"
             raise SquadError(f"{model_dir}: loading it needs another package: pip install {missing}") from error
         except (OSError, ValueError, RuntimeError) as error:
-            raise SquadError(f"{model_dir}: no translation model ({str(error).strip().splitlines()[0]})") from error
+            reason = " ".join(str(error).split())[:200]
+            raise SquadError(f"{model_dir}: no translation model that can be loaded ({reason})") from error
         self._set_languages(source_code, target_code)
 
     def _load_model(self, model_dir: str, dtype: str, device: str | None) -> None:
@@ -521,15 +522,19 @@ class HfBackend:
 
     def _set_languages(self, source_code: str, target_code: str) -> None:
         """Tell a model of many languages which to use: by language tokens (NLLB, M2M100) or by a prefix (Marian)."""
-        known = self.tokenizer.get_vocab()
-        self.prefix = f">>{target_code}<< " if f">>{target_code}<<" in known else ""
-        self.target_token = None
+        self.prefix, self.target_token = "", None
         if getattr(self.tokenizer, "src_lang", None):
-            for flag, code in (("--source_code", source_code), ("--target_code", target_code)):
-                if code not in known and f"__{code}__" not in known:
-                    raise SquadError(f"{flag} {code} is not a language of this model; NLLB's look like nld_Latn")
+            self._language_token(source_code, "--source_code")
             self.tokenizer.src_lang = source_code
-            self.target_token = target_code if target_code in known else f"__{target_code}__"
+            self.target_token = self._language_token(target_code, "--target_code")
+        elif f">>{target_code}<<" in self.tokenizer.get_vocab():
+            self.prefix = f">>{target_code}<< "
+
+    def _language_token(self, code: str, flag: str) -> str:
+        token = code if "_" in code else f"__{code}__"  # NLLB, mBART: nld_Latn, nl_XX; M2M100: __nl__
+        if self.tokenizer.convert_tokens_to_ids(token) in (None, self.tokenizer.unk_token_id):
+            raise SquadError(f"{flag} {code} is not a language of this model; NLLB's codes look like nld_Latn")
+        return token
 
     def translate(self, strings: list[str]) -> list[str]:
         """One batch. A string that is too long for the model comes back as ""."""

@@ -780,5 +780,5 @@ def test_hf_through_the_command_and_the_cache_of_another_beam_size(tiny_model, t
 def test_a_folder_without_a_model_is_one_sentence(tmp_path):
     (tmp_path / "empty").mkdir()
     process, _ = run_translate(tmp_path, "--backend", "hf", "--model_name_or_path", tmp_path / "empty")
-    assert process.returncode == 1 and "no translation model" in process.stderr
+    assert process.returncode == 1 and "no translation model that can be loaded" in process.stderr
     assert "Traceback" not in process.stderr

@@ -16,12 +16,11 @@ import json
 import math
 import os
 import re
-import string
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
-from itertools import accumulate, chain, groupby
+from itertools import accumulate, chain, compress, groupby
 from typing import Any
 
 from utils_squad import (
@@ -37,9 +36,10 @@ from utils_squad import (
 
 VERSION = "1.0"  # part of the signature: raise it when a figure can change
 ARTICLES = {"en": ("a", "an", "the"), "nl": ("de", "het", "een")}  # words that the normalisation drops
-DROP_PUNCTUATION = str.maketrans("", "", string.punctuation)
+DROP_PUNCTUATION = str.maketrans("", "", "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")  # ASCII punctuation, as in `string`
 BOOTSTRAP_SEED = 42
 MIN_RESAMPLES = 100
+MAX_NUMBER = 1e300  # of a probability or null odds, so that differences stay finite
 NUMBER_TYPES = frozenset({int, float})  # of JSON; not bool, which is a subclass of int
 CURVE_TITLES = {"exact": "Exact match", "f1": "F1", "oracle": "Oracle (is there an answer?)"}
 HISTOGRAM_LABELS = {"na_prob": "No-answer probability", "null_odds": "Null odds (null score − best answer's score)"}
@@ -105,16 +105,19 @@ def score_answers(golds: Golds, predictions: Texts, language: str = "en") -> tup
     golds: question id -> gold answer texts, [] for an unanswerable question, whose one right answer is "".
     Predictions for other questions are ignored. Raises SquadError when one is missing or not text.
     """
-    check_predictions(golds, predictions)
-    words = normalise_all({predictions[qid] for qid in golds}, language)
-    hits = {qid for qid, answers in golds.items() if (pred := predictions[qid]) in answers and words[pred]}
-    words |= normalise_all(set().union(*(answers for qid, answers in golds.items() if qid not in hits)), language)
+    texts = check_predictions(golds, predictions)
+    words = normalise_all(set(texts), language)
+    others: set[str] = set()  # gold answers that are not, letter for letter, the prediction
+    for answers, text in zip(golds.values(), texts, strict=True):
+        if answers and not (text in answers and words[text]):
+            others.update(answers)
+    words |= normalise_all(others, language)
     exact, f1 = {}, {}
-    for qid, answers in golds.items():
-        if qid in hits:  # letter for letter a gold answer, and not just an article
+    for (qid, answers), text in zip(golds.items(), texts, strict=True):
+        pred = words[text]
+        if pred and text in answers:
             exact[qid], f1[qid] = 1, 1.0
             continue
-        pred = words[predictions[qid]]
         gold_words = [gold for answer in set(answers) if (gold := words[answer])] if answers else ()
         if not gold_words:
             exact[qid] = f1[qid] = int(not pred)
@@ -125,15 +128,17 @@ def score_answers(golds: Golds, predictions: Texts, language: str = "en") -> tup
     return exact, f1
 
 
-def check_predictions(golds: Golds, predictions: Texts) -> None:
-    """Raise SquadError unless there are questions and each has a prediction that is text."""
+def check_predictions(golds: Golds, predictions: Texts) -> list[str]:
+    """The prediction of each question. Raises SquadError unless there are questions and each prediction is text."""
     if not golds:
         raise SquadError("there is no question to score")
     check_coverage(golds, predictions, 'prediction; predict the whole data file ("" where there is no answer)')
-    for qid in golds:
+    texts = list(map(predictions.__getitem__, golds))
+    for qid in golds if set(map(type, texts)) != {str} else ():
         if not isinstance(predictions[qid], str):
             fault = f"the prediction for question {qid} is {predictions[qid]!r:.40}"
             raise SquadError(f'{fault}; expected text ("" for no answer)')
+    return texts
 
 
 def check_coverage(golds: Golds, values: dict[str, Any], what: str) -> None:
@@ -169,16 +174,17 @@ def summarise(
         na_probs = dict.fromkeys(predictions, 0.0)
     final_exact, final_f1 = apply_no_ans_threshold(golds, exact, f1, na_probs, na_prob_thresh)
     results: Numbers = {}
-    has_ans = [qid for qid, answers in golds.items() if answers]
-    no_ans = [qid for qid, answers in golds.items() if not answers]
-    for prefix, qids in ("", golds), ("HasAns_", has_ans), ("NoAns_", no_ans):
-        if qids:
-            results[f"{prefix}exact"] = 100.0 * sum(map(final_exact.__getitem__, qids)) / len(qids)
-            results[f"{prefix}f1"] = 100.0 * sum(map(final_f1.__getitem__, qids)) / len(qids)
-            results[f"{prefix}total"] = len(qids)
+    has_ans = list(map(bool, golds.values()))
+    no_ans = [not flag for flag in has_ans]
+    for prefix, wanted in ("", [True] * len(golds)), ("HasAns_", has_ans), ("NoAns_", no_ans):
+        if total := sum(wanted):
+            results[f"{prefix}exact"] = 100.0 * sum(compress(final_exact.values(), wanted)) / total
+            results[f"{prefix}f1"] = 100.0 * sum(compress(final_f1.values(), wanted)) / total
+            results[f"{prefix}total"] = total
     ranked = rank(golds, na_probs)
+    losses = {qid: -1 if predictions[qid] else 0 for qid in compress(golds, no_ans)}
     for name, scores in ("exact", exact), ("f1", f1):
-        best, threshold = find_best_threshold(golds, predictions, scores, na_probs, ranked)
+        best, threshold = find_best_threshold(scores | losses, len(losses), na_probs, ranked)
         results[f"best_{name}"], results[f"best_{name}_thresh"] = best, threshold
     return results
 
@@ -198,19 +204,18 @@ def rank(golds: Golds, na_probs: Numbers) -> list[str]:
 
 
 def find_best_threshold(
-    golds: Golds, predictions: Texts, scores: Numbers, na_probs: Numbers, ranked: list[str]
+    gains: Numbers, nothing_answered: int, na_probs: Numbers, ranked: list[str]
 ) -> tuple[float, float]:
     """(best mean score, threshold) over all cuts of the questions `ranked` by probability, the official way.
 
-    The running score may stop between questions of equal probability, where no threshold can cut; it is kept because
-    it is the published figure. `best_thresholds` finds one that can be used.
+    gains: what answering a question adds to the score of `nothing_answered`. The running score may stop between
+    questions of equal probability, where no threshold can cut; it is kept because it is the published figure.
+    `best_thresholds` finds one that can be used.
     """
-    nothing_answered = sum(1 for answers in golds.values() if not answers)
-    gains = [scores[qid] if golds[qid] else -1 if predictions[qid] else 0 for qid in ranked]
-    running = list(accumulate(gains, initial=nothing_answered))
+    running = list(accumulate(map(gains.__getitem__, ranked), initial=nothing_answered))
     best = max(running)
     position = running.index(best)  # the first of equals
-    return 100.0 * best / len(golds), na_probs[ranked[position - 1]] if position else 0.0
+    return 100.0 * best / len(gains), na_probs[ranked[position - 1]] if position else 0.0
 
 
 def best_thresholds(golds: Golds, answers: Texts, null_odds: Numbers, language: str = "en") -> Numbers:
@@ -304,16 +309,13 @@ def read_golds(path: str) -> Golds:
         articles = document["data"]
         paragraphs = [paragraph for article in articles for paragraph in article["paragraphs"]]
         questions = [qa for paragraph in paragraphs for qa in paragraph["qas"]]
+        answers = [qa["answers"] for qa in questions]
         golds = {qa["id"]: [answer["text"] for answer in qa["answers"]] for qa in questions}
         "".join(chain(golds, *golds.values()))  # TypeError when one of them is not text
-        lists = chain(
-            [articles],
-            (article["paragraphs"] for article in articles),
-            (paragraph["qas"] for paragraph in paragraphs),
-            (qa["answers"] for qa in questions),
-        )
-        contradictions = any(qa["answers"] for qa in questions if qa.get("is_impossible"))
-        if golds and len(golds) == len(questions) and set(map(type, lists)) == {list} and not contradictions:
+        lists = [articles, *(article["paragraphs"] for article in articles), *(place["qas"] for place in paragraphs)]
+        contradictions = any(compress(answers, [qa.get("is_impossible") for qa in questions]))
+        all_lists = set(map(type, chain(lists, answers))) == {list}
+        if golds and len(golds) == len(questions) and all_lists and not contradictions:
             return golds
     except (AttributeError, KeyError, TypeError):
         pass
@@ -384,17 +386,17 @@ def read_numbers(path: str, golds: Golds, kind: str) -> Numbers:
     with naming(path):
         check_coverage(golds, content, f"{kind}; take the file that belongs to these predictions")
     numbers = {qid: number for qid, number in content.items() if qid in golds}
-    for qid, number in numbers.items():
-        if type(number) not in NUMBER_TYPES or not -1e300 < number < 1e300:  # differences must be finite too
-            raise SquadError(f"{path}: question {qid}: {number!r:.40} is not a finite number")
-    return numbers
+    values = numbers.values()
+    if set(map(type, values)) <= NUMBER_TYPES and max(map(abs, values)) < MAX_NUMBER:
+        return numbers
+    bad = next(qid for qid, n in numbers.items() if type(n) not in NUMBER_TYPES or abs(n) >= MAX_NUMBER)
+    raise SquadError(f"{path}: question {bad}: {numbers[bad]!r:.40} is not a finite number")
 
 
 def read_na_probs(path: str, golds: Golds, threshold: float) -> Numbers:
     """No-answer probabilities; says so when they look like log-odds under the default threshold."""
     na_probs = read_numbers(path, golds, "no-answer probability")
-    num_outside = sum(not 0 <= value <= 1 for value in na_probs.values())
-    if num_outside and threshold == 1.0:
+    if threshold == 1.0 and (num_outside := sum(not 0 <= value <= 1 for value in na_probs.values())):
         fault = f"{num_outside} of {len(na_probs)} values are not between 0 and 1; for log-odds --na-prob-thresh 1.0 is"
         note(f"{path}: {fault} an arbitrary cut: set it, or give the file as --null-odds-file")
     return na_probs
@@ -630,7 +632,7 @@ def log_input(pred_file: str, golds: Golds, predictions: Texts, na_probs: Number
     num_extra = len(predictions) - len(golds)
     if num_extra:
         note(f"{pred_file}: {num_extra} predictions are for questions that the data file does not have: ignored")
-    if na_probs is None or len(set(na_probs.values())) == 1:
+    if na_probs is None or min(na_probs.values()) == max(na_probs.values()):
         note(TIE_NOTE)
     if verbose:
         num_has_ans, num_empty = sum(map(bool, golds.values())), sum(not predictions[qid] for qid in golds)
@@ -665,5 +667,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    gc.disable()  # nothing here makes cycles, and looking for them takes a tenth of the time
-    sys.exit(main())
+    gc.disable()  # nothing here makes cycles, and looking for them takes a tenth of the time, also at exit
+    exit_code = main()
+    gc.freeze()
+    sys.exit(exit_code)

@@ -9,9 +9,9 @@ import json
 import math
 import random
 import re
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
 from conftest import ROOT, run_script
@@ -320,10 +320,11 @@ def test_wrong_flags_exit_2(options, fault):
 def test_help_answers_at_once():
     times = []
     for _ in range(3):
-        start = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert "na-prob-file" in run_script("evaluate_v2.py", "--help").stdout
-        times.append(time.perf_counter() - start)
-    assert min(times) < 0.3
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(times) < 0.3  # of CPU time: a busy machine must not fail the test
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -763,6 +763,7 @@ def _trimmed_pieces(table: _PieceTable, example: Example, starts: list[int], spa
 # Decoding: from start and end logits to n-best lists and answer texts
 # ---------------------------------------------------------------------------------------------------------------------
 
+NO_WINDOW = (1000000.0, 0.0)  # null logits of a blank context: the 2020 script's "large and positive"
 INDEX_BITS = 20  # positions in a composite sort key; 2**20 is far above any max_seq_length
 
 
@@ -821,12 +822,15 @@ class Decoder:
         example = windows.example_index[window]
         order = np.lexsort((-scores, example))  # stable: equal sums keep the order window, start rank, end rank
         bounds = np.searchsorted(example[order], np.arange(first, last + 1))
+        cls = windows.template.cls_index
+        null_logits = np.stack([start_logits[:, cls], end_logits[:, cls]], axis=1).astype(np.float64).tolist()
         shift = windows.start[window]
         columns = [column[order].tolist() for column in (start + shift, end + shift, *logits)]
         for index in range(first, last):
             spans = zip(*(column[bounds[index - first] : bounds[index - first + 1]] for column in columns), strict=True)
-            block = slice(row[index] - row[first], row[index + 1] - row[first])
-            yield self._predict(index, spans, self._null(start_logits[block], end_logits[block]))
+            yield self._predict(
+                index, spans, self._null(null_logits[row[index] - row[first] : row[index + 1] - row[first]])
+            )
 
     def _refuse_nan(self, first_window: int, *logits: Any) -> None:
         import numpy as np
@@ -874,16 +878,10 @@ class Decoder:
                 result[window] = mask[positions]
         return result
 
-    def _null(self, start_logits: Any, end_logits: Any) -> tuple[float, float]:
+    @staticmethod
+    def _null(logits: list[list[float]]) -> tuple[float, float]:
         """(start, end) logit of the null answer: the window with the smallest sum at [CLS], the first one wins."""
-        import numpy as np
-
-        if not len(start_logits):
-            return 1000000.0, 0.0  # the 2020 script's "large and positive": a blank context holds no answer
-        cls = self.windows.template.cls_index
-        start, end = start_logits[:, cls].astype(np.float64), end_logits[:, cls].astype(np.float64)
-        best = int((start + end).argmin())
-        return float(start[best]), float(end[best])
+        return tuple(min(logits, key=sum, default=NO_WINDOW))
 
     def _predict(self, example: int, spans: Iterable[tuple], null: tuple[float, float]) -> Prediction:
         nbest = self._nbest(example, spans, null)
@@ -966,29 +964,33 @@ class AnswerText:
         self.realign = functools.lru_cache(1 << 16)(self._realign if self.word_pieces else self._find)
         self._row: tuple[int, Any] = (-1, None)
 
-    def context(self, windows: Windows, example: int) -> tuple[list[str], list[int], list[int]]:
-        """(words, piece ids, word of each piece) of an example's whole context; kept while the context is the same."""
+    def context(self, windows: Windows, example: int) -> tuple[list[str], list[str], list[int]]:
+        """(words, pieces, word of each piece) of an example's whole context; kept while the context is the same."""
         row = windows.context_row[example]
         if self._row[0] != row:
             span = slice(windows.contexts.first[row], windows.contexts.first[row + 1])
-            pieces, word = windows.contexts.values[span].tolist(), windows.contexts.word[span].tolist()
+            pieces = [self.piece(piece) for piece in windows.contexts.values[span].tolist()]
+            word = windows.contexts.word[span].tolist()
             self._row = (row, (windows.words(example), pieces, word))
         return self._row[1]
 
-    def cut(self, context: tuple[list[str], list[int], list[int]], first: int, last: int) -> str:
+    def cut(self, context: tuple[list[str], list[str], list[int]], first: int, last: int) -> str:
         """The answer that pieces first..last (inclusive) stand for."""
         words, pieces, word = context
-        text = " ".join(words[word[first] : word[last] + 1])
-        starts_word = first == 0 or word[first - 1] != word[first]
-        if starts_word and (last + 1 == len(word) or word[last + 1] != word[last]):
+        first_word, last_word = word[first], word[last]
+        text = words[first_word] if first_word == last_word else " ".join(words[first_word : last_word + 1])
+        starts_word = first == 0 or word[first - 1] != first_word
+        if starts_word and (last + 1 == len(word) or word[last + 1] != last_word):
             return text  # whole words need no realignment
-        tokens = [self.piece(piece) for piece in pieces[first : last + 1]]
+        tokens = pieces[first : last + 1]
         if self.word_pieces:
-            return self.realign(" ".join(" ".join(tokens).replace(" ##", "").split()), text)
+            return self.realign(" ".join(tokens).replace(" ##", "").strip(), text)
         return self.realign(self.backend.decoder.decode(tokens).strip(), text)
 
     def _basic(self, word: str) -> str:
         """The basic tokens of a word, joined by spaces: `(1895` -> `( 1895`."""
+        if word.isascii() and word.isalnum():
+            return word.lower() if self.lower else word
         clean = clean_word(word)
         # The 2020 realignment lower-cased whole words, with a final sigma in Greek; the word pieces have none.
         normal = self.normalizer.normalize_str(clean.lower() if self.lower else clean)
@@ -1058,15 +1060,25 @@ class PredictionFiles:
             for text, probability, start, end in prediction.nbest
         )
         contents = (quote(prediction.text), f"[\n{entries}\n    ]", repr(prediction.null_odds))
-        for file, content in zip(self._files, contents, strict=False):
-            file.write(key + content)
+        self._write(*(key + content for content in contents))
         self._separator = ","
 
+    def _write(self, *contents: str, flush: bool = False) -> None:
+        """Append to each file; a full disk is told with the name of the file that it hit."""
+        for path, file, content in zip(self.paths, self._files, contents, strict=False):
+            try:
+                file.write(content)
+                if flush:
+                    file.flush()
+            except OSError as error:
+                raise SquadError(describe_os_error(error, path)) from error
+
     def __exit__(self, *error: Any) -> bool | None:
-        if error[0] is None:
-            for file in self._files:
-                file.write("\n}\n")
-        return self._stack.__exit__(*error)
+        if error[0] is not None:
+            return self._stack.__exit__(*error)
+        with self._stack:  # all files are whole before the first one replaces its old version
+            self._write("\n}\n", "\n}\n", "\n}\n", flush=True)
+        return None
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -1143,6 +1143,8 @@ def load_tokenizer(name: str, config: Any, *, do_lower_case: bool | None = None,
             f"{name}: the tokenizer knows {len(tokenizer)} pieces, the model only {config.vocab_size}; they do not "
             "belong together"
         )
+    tokenizer.backend_tokenizer.no_padding()  # sentence encoders' files ask for both, which would spoil the windows
+    tokenizer.backend_tokenizer.no_truncation()
     return tokenizer
 
 
@@ -1153,7 +1155,8 @@ def load_model(name: str, config: Any, *, cache_dir: str | None = None) -> Any:
 
     if not sys.stderr.isatty():
         transformers_logging.disable_progress_bar()
-    options = {"cache_dir": cache_dir, "trust_remote_code": False}
+    # float32 as in 2020: transformers 5 would keep the half precision of a checkpoint that was stored so.
+    options = {"cache_dir": cache_dir, "trust_remote_code": False, "dtype": "float32"}
     try:
         return AutoModelForQuestionAnswering.from_pretrained(name, config=config, **options)
     except Exception as error:

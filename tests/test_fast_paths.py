@@ -164,6 +164,13 @@ def test_bfloat16_learns_what_float32_learns(windows):
     assert half != losses
 
 
+def test_half_precision_checkpoints_are_trained_in_float32(tmp_path):
+    config = load_config(FOLDER)
+    load_model(FOLDER, config).to(torch.bfloat16).save_pretrained(tmp_path)
+    model = load_model(str(tmp_path), load_config(str(tmp_path)))
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
 def test_evaluation_batches_do_not_change_the_predictions(windows):
     """Sorted, padding-free batches of any size give the answers of one window at a time."""
     runner = tiny_runner(windows, PADDING_FREE)

@@ -4,6 +4,7 @@
         --train_file nl_squadv2_train_clean.json --predict_file nl_squadv2_dev_clean.json \\
         --num_train_epochs 2 --max_seq_length 384 --doc_stride 128 --save_steps=8000 \\
         --output_dir output --overwrite_cache --overwrite_output_dir
+    python run_squad.py --model_name_or_path output --question "…" --context "…"
 
 Reads SQuAD JSON and a model (hub name or folder). Writes to output_dir: model, tokenizer, predictions_.json,
 nbest_predictions_.json, null_odds_.json, results_.json, README.md (a model card) and checkpoint-N folders;

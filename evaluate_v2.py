@@ -573,6 +573,10 @@ def build_parser() -> argparse.ArgumentParser:
         more, "--bootstrap", type=int, default=0, metavar="N",
         help="add exact_ci95 and f1_ci95 from N resamples, e.g. 1000 (default: 0, none;\nneeds numpy)",
     )  # fmt: skip
+    add(
+        more, "--signature", action="store_true",
+        help="say on stderr what was scored and how, in one line to put beside a figure\n(always with a table)",
+    )  # fmt: skip
     add(more, "--markdown", action="store_true", help="print a Markdown table: EM/F1, HasAns, NoAns")
     add(
         more, "--normalisation", choices=sorted(ARTICLES), default="en",
@@ -623,7 +627,8 @@ def evaluate_file(args: argparse.Namespace, pred_file: str, golds: Golds) -> dic
         if args.out_scores_file:
             with atomic_write(args.out_scores_file) as out:
                 out.writelines(json.dumps(row) + "\n" for row in rows)
-    note(f"signature {signature(args, pred_file, golds)}")
+    if args.signature or args.markdown or len(args.pred_file) > 1:
+        note(f"signature {signature(args, pred_file, golds)}")
     return results
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA_DIR = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT.parent / "shared" / "data")
-ROUNDS = 9
+ROUNDS = 7
 PEER, OURS = ROOT / "benchmarks" / "official_evaluator.py", ROOT / "evaluate_v2.py"
 PROGRAMS = {
     "official logic": [PEER],

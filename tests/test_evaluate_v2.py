@@ -231,7 +231,7 @@ def test_without_probabilities_best_figures_come_with_a_note(files, run_main):
 
 def test_signature_names_what_was_scored(files, run_main):
     folder = files(data=squad(GOLDS), preds=PREDS)
-    _, _, err, _ = run_main(folder / "data.json", folder / "preds.json", "--normalisation", "nl")
+    _, _, err, _ = run_main(folder / "data.json", folder / "preds.json", "--normalisation", "nl", "--signature")
     data, pred = (hashlib.sha256((folder / f"{n}.json").read_bytes()).hexdigest()[:12] for n in ("data", "preds"))
     fields = f"data:{data}|pred:{pred}|questions:4|answerable:2|norm:nl|evaluate_v2:{evaluate_v2.VERSION}"
     assert f"signature {fields}\n" in err

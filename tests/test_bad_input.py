@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import os
-import random
 import shutil
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from processes import TINY_BERT, Run, flags, prediction_files, weights, write_sm
 
 import run_squad
 import utils_squad
-from utils_squad import SquadError, load_squad, read_examples
+from utils_squad import load_squad, read_examples
 
 CONTEXT = "De molen van Haarlem is in 1912 gebouwd door Jan Smit, en in 1932 verbrand."
 QUESTION = {
@@ -200,62 +199,6 @@ def test_unusual_answer_is_kept_and_labelled(name, tmp_path):
     assert not windows.dropped
     if name not in ("answer across windows", "answer longer than max_answer_length"):
         assert (windows.end_position >= windows.start_position).all() and windows.start_position.max() > 0
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Mutated SQuAD files
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def mutate_json(content, random_):
-    """One value of the document replaced, removed or doubled at a random place."""
-    content = copy.deepcopy(content)
-    places = []
-
-    def walk(node):
-        for key in list(node) if isinstance(node, dict) else range(len(node)):
-            places.append((node, key))
-            if isinstance(node[key], dict | list):
-                walk(node[key])
-
-    walk(content)
-    node, key = random_.choice(places)
-    values = [None, True, 0, -1, 10**9, 1.5, "", " ", "x", "\ud800", "é", [], {}, [None], [[]], {"text": 3}, "1912"]
-    kind = random_.randrange(5)
-    if kind == 0:
-        del node[key]
-    elif kind == 1 and isinstance(node, list):
-        node.append(copy.deepcopy(node[key]))
-    elif kind == 2 and isinstance(node[key], str):
-        node[key] = node[key][::-1]
-    else:
-        node[key] = random_.choice(values)
-    return content
-
-
-def test_mutated_squad_file_is_read_or_refused_in_one_sentence(tmp_path):
-    """600 mutants of values and 400 of bytes: one SquadError sentence, or examples that hold all that they promise."""
-    from test_checkpoints import mutate
-
-    source = json.loads(write_small_squad(tmp_path / "small.json", 4).read_text())
-    raw, random_, path, refused = json.dumps(source).encode(), random.Random(1), tmp_path / "mutant.json", 0
-    for number in range(1000):
-        save(mutate_json(source, random_) if number < 600 else mutate(raw, random_), path)
-        try:
-            check_examples(read_examples(load_squad(str(path))))
-        except SquadError as error:
-            refused += 1
-            assert str(error).startswith(str(path)) and "\n" not in str(error)
-    assert 200 < refused < 950
-
-
-def check_examples(examples):
-    assert examples and len({example.qid for example in examples}) == len(examples)
-    for example in examples:
-        assert isinstance(example.qid, str) and isinstance(example.question, str) and isinstance(example.context, str)
-        assert not (example.is_impossible and example.answers)
-        for text, start in example.answers:
-            assert isinstance(text, str) and 0 <= start <= len(example.context)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

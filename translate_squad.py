@@ -36,6 +36,7 @@ import time
 import unicodedata
 import urllib.error
 import urllib.parse
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
@@ -73,7 +74,7 @@ SAME_TEXT = 0.6  # similarity of a canary's translation to the one of before; a 
 MAX_COOL_DOWN = 1800.0  # seconds
 STOP_GRACE = 3.0  # seconds that Ctrl-C waits for answers that are on their way
 REPORT_EVERY = 60.0  # seconds between progress lines when stderr is not a terminal
-CACHE_ID = 0x53515431  # application_id of the SQLite file
+CACHE_ID = 0x53515432  # application_id of the SQLite file
 CANARIES = [  # English sentences whose translation is known after the first request; the year must survive
     "The bridge over the river was built in 1893.",
     "In 1928 a young teacher wrote down every song.",
@@ -336,21 +337,28 @@ class Cache:
             self.database.execute(f"PRAGMA application_id = {CACHE_ID}")
         self.database.execute(
             "CREATE TABLE IF NOT EXISTS translation (backend TEXT, source_lang TEXT, target_lang TEXT, source TEXT,"
-            " target TEXT NOT NULL CHECK (target <> ''), PRIMARY KEY (backend, source_lang, target_lang, source))"
-            " WITHOUT ROWID"
+            " target TEXT NOT NULL CHECK (target <> ''), checksum INTEGER NOT NULL,"
+            " PRIMARY KEY (backend, source_lang, target_lang, source)) WITHOUT ROWID"
         )
 
     def get(self, strings: Iterable[str]) -> dict[str, str]:
-        """The translations of those strings that have one."""
-        query = f"SELECT target FROM translation WHERE {self.WHERE}"
+        """The translations of those strings that have one. SQLite itself does not notice a damaged text."""
+        query = f"SELECT target, checksum FROM translation WHERE {self.WHERE}"
         rows = ((string, self.database.execute(query, (*self.key, string)).fetchone()) for string in strings)
-        return {string: row[0] for string, row in rows if row}
+        found = {string: row for string, row in rows if row}
+        for string, (target, checksum) in found.items():
+            if checksum != self._checksum(string, target):
+                raise SquadError(f"{self.path}: the entry of {string[:60]!r} is damaged; move the file away")
+        return {string: target for string, (target, _) in found.items()}
+
+    def _checksum(self, source: str, target: str) -> int:
+        return zlib.crc32(repr((*self.key, source, target)).encode("utf-8", "backslashreplace"))
 
     def put(self, targets: dict[str, str]) -> None:
         """Store translations in one transaction; a string that another process was faster with keeps its first."""
         with self._transaction():
-            rows = [(*self.key, source, target) for source, target in targets.items()]
-            self.database.executemany("INSERT INTO translation VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", rows)
+            rows = [(*self.key, source, target, self._checksum(source, target)) for source, target in targets.items()]
+            self.database.executemany("INSERT INTO translation VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", rows)
 
     def forget(self, strings: Iterable[str]) -> None:
         """Remove translations that turned out to be doubtful."""
@@ -1099,9 +1107,10 @@ def main(argv: list[str] | None = None) -> int:
     except StillBlockedError as error:
         logger.error("%s; wait some hours, lower --rate, or use a local model", error)
         return EXIT_BLOCKED
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # the second when SQLite's own message quotes damaged bytes
         cache_file = args.cache_file or f"{args.output_file}.cache.sqlite"
-        raise SquadError(f"{cache_file}: {error}; free some space, or move a damaged file away") from error
+        reason = " ".join(str(error).split())[:200]
+        raise SquadError(f"{cache_file}: {reason}; free some space, or move a damaged file away") from error
     if args.dry_run:
         return EXIT_OK
     report_missing(missing, num_strings, args.input_file)

@@ -1018,23 +1018,20 @@ def choose_canaries(source_lang: str, strings: list[str]) -> list[str]:
     return sorted(set(strings), key=lambda string: (abs(len(string) - 60), string))[:3]
 
 
-def print_plan(args: argparse.Namespace, num_strings: int, todo: list[list[str]]) -> None:
+def print_plan(args: argparse.Namespace, num_strings: int, todo: list[list[str]], canaries: list[str]) -> None:
     """The plan of a dry run on stdout: strings, characters, requests and the time at the full rate."""
     strings = [string for group in todo for string in group]
     print(f"strings      {num_strings:,} different ones, {num_strings - len(strings):,} of them in the cache")
     print(f"characters   {sum(map(len, strings)):,} to translate")
     if args.backend == "mtranslate" and strings:
-        requests = plan_requests(args, todo)
+        requests = pack_requests(todo, canaries, args.max_chars, across_paragraphs=args.across_paragraphs)
         print(f"requests     {len(requests):,} (one string a request: {len(strings):,})")
         print(f"time         {duration(len(requests) / args.rate)} at {args.rate:g} requests a second")
 
 
-def plan_requests(args: argparse.Namespace, todo: list[list[str]]) -> list[list[str]]:
-    canaries = choose_canaries(args.source_lang, [string for group in todo for string in group])
-    return pack_requests(todo, canaries, args.max_chars, across_paragraphs=args.across_paragraphs)
-
-
-def translate_strings(args: argparse.Namespace, cache: Cache, todo: list[list[str]]) -> dict[str, str]:
+def translate_strings(
+    args: argparse.Namespace, cache: Cache, todo: list[list[str]], canaries: list[str]
+) -> dict[str, str]:
     """Put the translations into the cache. Returns the reason for every string that has none."""
     strings = [string for group in todo for string in group]
     if not strings:
@@ -1051,9 +1048,8 @@ def translate_strings(args: argparse.Namespace, cache: Cache, todo: list[list[st
         return translate_locally(backend, cache, strings, args.batch_size)
     backend = MtranslateBackend(args.source_lang, args.target_lang, args.timeout)
     pace = Pace(args.rate, args.cool_down, args.give_up_after)
-    canaries = choose_canaries(args.source_lang, strings)
     run = WebRun(backend, cache, pace, args.workers, deadline=3 * args.timeout, canaries=canaries)
-    missing = run.run(plan_requests(args, todo))
+    missing = run.run(pack_requests(todo, canaries, args.max_chars, across_paragraphs=args.across_paragraphs))
     faults = ", ".join(f"{count} × {name}" for name, count in run.faults.most_common()) or "none"
     logger.info("%s requests, %d blocks, faults: %s", f"{run.num_requests:,}", run.pace.blocks, faults)
     return missing
@@ -1066,13 +1062,14 @@ def translate_resumably(args: argparse.Namespace, groups: list[list[str]]) -> tu
     with contextlib.closing(cache.database):
         known = cache.get(strings)
         todo = [[string for string in group if string not in known] for group in groups]
+        canaries = choose_canaries(args.source_lang, strings)  # of all strings: the same ones when the run goes on
         if args.dry_run:
-            print_plan(args, len(strings), todo)
+            print_plan(args, len(strings), todo, canaries)
             return known, {}
         if not args.memory_file:
             logger.info("%s different strings, %s of them in %s", f"{len(strings):,}", f"{len(known):,}", cache.path)
         try:
-            missing = translate_strings(args, cache, todo)
+            missing = translate_strings(args, cache, todo, canaries)
         except (KeyboardInterrupt, SystemExit, StillBlockedError):
             known = f"{len(cache.get(strings)):,} of {len(strings):,} strings"
             logger.warning("stopped: %s are in %s; the same command goes on from there", known, cache.path)

@@ -610,7 +610,9 @@ def evaluate_file(args: argparse.Namespace, pred_file: str, golds: Golds) -> dic
     with naming(pred_file):
         exact, f1 = score_answers(golds, predictions, args.normalisation)
     na_probs = read_na_probs(args.na_prob_file, golds, args.na_prob_thresh) if args.na_prob_file else None
-    log_input(pred_file, golds, predictions, na_probs, args.verbose)
+    log_input(pred_file, golds, predictions, args.verbose)
+    if not makes_table(args) and (na_probs is None or min(na_probs.values()) == max(na_probs.values())):
+        note(TIE_NOTE)
     results: dict[str, Any] = summarise(golds, predictions, exact, f1, na_probs, args.na_prob_thresh)
     rankings = {"na_prob": (na_probs, results["best_f1_thresh"])} if na_probs else {}
     if args.null_odds_file:
@@ -627,18 +629,21 @@ def evaluate_file(args: argparse.Namespace, pred_file: str, golds: Golds) -> dic
         if args.out_scores_file:
             with atomic_write(args.out_scores_file) as out:
                 out.writelines(json.dumps(row) + "\n" for row in rows)
-    if args.signature or args.markdown or len(args.pred_file) > 1:
+    if args.signature or makes_table(args):
         note(f"signature {signature(args, pred_file, golds)}")
     return results
 
 
-def log_input(pred_file: str, golds: Golds, predictions: Texts, na_probs: Numbers | None, verbose: bool) -> None:
+def makes_table(args: argparse.Namespace) -> bool:
+    """Whether the output is a table (which has no best_*) instead of JSON."""
+    return args.markdown or len(args.pred_file) > 1
+
+
+def log_input(pred_file: str, golds: Golds, predictions: Texts, verbose: bool) -> None:
     """Say on stderr what the figures alone do not show."""
     num_extra = len(predictions) - len(golds)
     if num_extra:
         note(f"{pred_file}: {num_extra} predictions are for questions that the data file does not have: ignored")
-    if na_probs is None or min(na_probs.values()) == max(na_probs.values()):
-        note(TIE_NOTE)
     if verbose:
         num_has_ans, num_empty = sum(map(bool, golds.values())), sum(not predictions[qid] for qid in golds)
         note(f"{len(golds)} questions, {num_has_ans} answerable; {num_empty} predictions are empty")
@@ -654,7 +659,7 @@ def print_results(args: argparse.Namespace, results: list[dict[str, Any]]) -> No
         with atomic_write(args.out_file) as out:
             out.write(json.dumps(content))  # byte for byte the official file: one line, no newline
         note(f"wrote {args.out_file}")
-    if args.markdown or len(results) > 1:
+    if makes_table(args):
         print(markdown_table(dict(zip(names, results, strict=True))))
     elif not args.out_file:
         print(json.dumps(content, indent=2))

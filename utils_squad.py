@@ -7,6 +7,7 @@ by the functions that need them, so that `--help` and the data scripts start at 
 from __future__ import annotations
 
 import bisect
+import codecs
 import contextlib
 import errno
 import functools
@@ -191,7 +192,7 @@ def read_json(path: str) -> Any:
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise SquadError(f"{path}: the file is UTF-16; save it as UTF-8")
     try:
-        return json.loads(raw.decode("utf-8-sig"), parse_constant=_refuse_constant)
+        return json.loads(raw.removeprefix(codecs.BOM_UTF8).decode(), parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
         raise SquadError(f"{path}: byte {error.start} is not valid UTF-8; save the file as UTF-8") from error
     except json.JSONDecodeError as error:

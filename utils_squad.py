@@ -537,6 +537,8 @@ def _window_labels(windows: Windows, spans: Any, offset: Any) -> tuple[Any, Any]
 
 def pair_template(tokenizer: Any) -> PairTemplate:
     """The special tokens that `tokenizer` puts around a question and a context, read off an encoded pair."""
+    tokenizer.backend_tokenizer.no_padding()  # files of sentence encoders ask for both, which would spoil the windows
+    tokenizer.backend_tokenizer.no_truncation()
     encoded = tokenizer.backend_tokenizer.encode("a", "b")
     source = encoded.sequence_ids
     question = [i for i, s in enumerate(source) if s == 0]
@@ -1144,8 +1146,6 @@ def load_tokenizer(name: str, config: Any, *, do_lower_case: bool | None = None,
             f"{name}: the tokenizer knows {len(tokenizer)} pieces, the model only {config.vocab_size}; they do not "
             "belong together"
         )
-    tokenizer.backend_tokenizer.no_padding()  # sentence encoders' files ask for both, which would spoil the windows
-    tokenizer.backend_tokenizer.no_truncation()
     return tokenizer
 
 

@@ -175,6 +175,21 @@ def test_labels_are_the_answers_on_real_data(shared_data):
     assert answered > 0.99 * len(examples)
 
 
+def test_tokenizer_file_that_asks_for_padding_and_truncation_changes_no_window(tmp_path):
+    """tokenizer.json of a sentence encoder pads every text to 128 tokens: questions of 128 tokens left no room."""
+    plain = get_tokenizer(False)
+    plain.save_pretrained(tmp_path)
+    backend = get_tokenizer(False).backend_tokenizer
+    backend.enable_padding(length=128)
+    backend.enable_truncation(5)
+    backend.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = load_tokenizer(str(tmp_path), load_config(str(GOLDEN / "tiny_bert")))
+    options = {"max_seq_length": 64, "doc_stride": 16, "max_query_length": 12}
+    assert make_windows(golden_examples(), tokenizer, **options).digest() == (
+        make_windows(golden_examples(), plain, **options).digest()
+    )
+
+
 def test_nan_logits_name_the_question():
     examples = golden_examples()
     windows = make_windows(examples, get_tokenizer(False), max_seq_length=64, doc_stride=16, max_query_length=12)

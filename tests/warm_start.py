@@ -1,12 +1,12 @@
 """Imported once by the server process of tests/processes.py: what every run of run_squad.py would import and build."""
 
-import run_squad  # noqa: F401
 import torch._dynamo
 import torch.distributed
 import torch.utils.tensorboard  # noqa: F401
 from processes import TINY_BERT
 from transformers.models.bert import modeling_bert, tokenization_bert  # noqa: F401
 
+import run_squad  # noqa: F401
 from utils_squad import load_config, load_model, load_tokenizer
 
 config = load_config(str(TINY_BERT))

@@ -560,9 +560,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(processes.device.type) if args.fp16 else None
         self.step, self.epoch, self.update, self.skipped = 0, 0, 0, 0
         self.loss_sum, self.total_loss = 0.0, 0.0  # since the last point of the curve; since the start
-        self.unchecked: list[
-            tuple[int, Any, Any]
-        ] = []  # (step, window indices, loss and norm) not yet seen by the host
+        self.unchecked: list[tuple] = []  # (step, window indices, (loss, norm)) that the host has not seen yet
         self.epoch_rng: Any = None
         self.resumed_rng: Any = None
         self.run_dir: str | None = None
@@ -720,10 +718,8 @@ class Trainer:
         }
 
     def optimizer_tensors(self) -> dict[str, Any]:
-        """Optimiser moments by parameter name, the rows in use, and the generator at the start of the epoch."""
+        """Optimiser moments by parameter name, and the generator at the start of the epoch."""
         tensors = {"epoch_rng": self.epoch_rng}
-        if self.used_rows:
-            tensors["used_rows"] = self.used_rows.ids
         for name, parameter in self.runner.model.named_parameters():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"{key}.{name}"] = value
@@ -763,17 +759,8 @@ class Trainer:
         logger.info("Going on from %s: %d updates done", folder, self.step)
 
     def _restore_moments(self, folder: str, tensors: dict[str, Any]) -> None:
-        import torch
-
-        saved_rows = tensors.get("used_rows")
         for name, parameter in self.runner.model.named_parameters():
             moments = {k: tensors[f"{k}.{name}"] for k in ("step", "exp_avg", "exp_avg_sq") if f"{k}.{name}" in tensors}
-            is_rows = self.used_rows is not None and parameter is self.used_rows.rows.weight
-            if moments and is_rows and saved_rows is not None and not torch.equal(saved_rows, self.used_rows.ids.cpu()):
-                for key in ("exp_avg", "exp_avg_sq"):
-                    whole = torch.zeros(self.used_rows.whole.weight.shape)
-                    whole[saved_rows] = moments[key]
-                    moments[key] = whole[self.used_rows.ids.cpu()]
             if moments and moments["exp_avg"].shape != parameter.shape:
                 raise SquadError(f"{folder}/{OPTIMIZER_FILE}: {name} has another shape; resume with the same flags")
             if moments:

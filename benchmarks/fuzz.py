@@ -29,6 +29,7 @@ import clean_squad  # noqa: E402
 import evaluate_v2  # noqa: E402
 import run_squad  # noqa: E402
 import translate_squad  # noqa: E402
+import utils_squad  # noqa: E402
 from utils_squad import SquadError, load_squad, read_examples  # noqa: E402
 
 CONTEXT = "The mill of Haarlem was built in 1912 by Jan Smit, and it burnt down in 1932."
@@ -148,14 +149,15 @@ def fuzz_manifest(count: int, folder: Path, seed: int = 0) -> dict[str, int]:
 
 def quietly(main: Callable[[list[str]], int], *argv: object) -> str:
     """The stdout of a script; raises SquadError with its one error line when it ends with 1."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    out, errors = io.StringIO(), []
+    utils_squad.logger.error = lambda form, *values: errors.append(form % values)
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
         code = main([str(part) for part in argv])
-    errors = [line for line in err.getvalue().splitlines() if " - INFO - " not in line and " - WARNING - " not in line]
+    del utils_squad.logger.error
     if code == 1:
         assert len(errors) == 1 and not out.getvalue(), (errors, out.getvalue())
         raise SquadError(errors[0])
-    assert code == 0, (code, err.getvalue())
+    assert code == 0 and not errors, (code, errors)
     return out.getvalue()
 
 

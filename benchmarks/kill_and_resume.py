@@ -9,6 +9,7 @@ all weights, all prediction files and all points of the TensorBoard curve.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -35,14 +36,24 @@ def newest_step(folder: Path) -> int:
     return max((int(path.name.split("-")[1]) for path in folder.glob("out/checkpoint-*[0-9]")), default=0)
 
 
+def saves_since(moment: float, folder: Path) -> list[Path]:
+    """Temporary checkpoint folders of this life, not left over from an earlier one."""
+    found = []
+    for path in folder.glob("out/checkpoint-*.tmp"):
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_mtime > moment:
+                found.append(path)
+    return found
+
+
 def run_and_kill(argv: list[str], folder: Path, in_save: bool, random_: random.Random) -> str:
     """Start, wait for the first new checkpoint (or a moment), kill. Returns where it hit, "" when the run had ended."""
-    before = newest_step(folder)
+    before, started = newest_step(folder), time.time()
     with open(folder / "log", "a") as log:
         process = subprocess.Popen(argv, cwd=folder, stdout=log, stderr=log)
     moment = time.monotonic() + random_.uniform(1, 6)  # from the imports to the middle of training
     while process.poll() is None:
-        saving = list(folder.glob("out/checkpoint-*.tmp"))
+        saving = saves_since(started, folder)
         if in_save and saving and newest_step(folder) > before:
             time.sleep(random_.uniform(0, 0.03))
             break
@@ -53,7 +64,7 @@ def run_and_kill(argv: list[str], folder: Path, in_save: bool, random_: random.R
     process.wait()
     if process.returncode != -signal.SIGKILL:
         return ""
-    return "in a save" if list(folder.glob("out/checkpoint-*.tmp")) else "elsewhere"
+    return "in a save" if saves_since(started, folder) else "elsewhere"
 
 
 def main() -> int:

@@ -757,7 +757,8 @@ def read_corpus(document: dict[str, Any], translations: list[Translation]) -> Co
 
 def clean(document: dict[str, Any], translations: list[Translation], locator: Locator | None) -> Result:
     """Locate every answer and build the plain document. Without a locator, by the published rule."""
-    result = Result({"version": document.get("version", "v2.0"), "data": []})
+    origin = {"translation": document["translation"]} if "translation" in document else {}  # for the model card
+    result = Result({"version": document.get("version", "v2.0"), **origin, "data": []})
     numbered = iter(translations)
     with progress_bar(total=len(translations), unit="paragraph", desc="finding answers") as bar:
         for article in document["data"]:

@@ -31,6 +31,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 from evaluate_v2 import best_thresholds, markdown_table, squad_evaluate
@@ -1083,8 +1084,8 @@ With `utils_squad.py`, which lies beside `run_squad.py`:
 ```python
 from utils_squad import pipeline
 
-qa = pipeline("question-answering", model={folder!r})
-print(qa(question={question!r}, context={context!r}))
+qa = pipeline("question-answering", model={folder})
+print(qa(question={question}, context={context}))
 ```
 """
 
@@ -1128,6 +1129,7 @@ def model_card(
     lines = [f"| {escape_markdown(row[0])} | {' | '.join(f'{number:,}' for number in row[1:])} |" for row in rows]
     table = markdown_table({escape_markdown(name): results})
     sample = min(examples, key=lambda example: (not example.answers, len(example.context)))
+    quote = partial(json.dumps, ensure_ascii=False)  # a string of JSON is one of Python
     return CARD.format(
         metadata=metadata.to_yaml(),
         name=escape_markdown(name),
@@ -1137,9 +1139,9 @@ def model_card(
         rows="\n".join(lines),
         benchmark=f"{table}\n\n**Results**:\n\n```\n{results}\n```" if results else "Not scored yet.",
         facts=facts,
-        folder=args.output_dir,
-        question=sample.question,
-        context=sample.context,
+        folder=quote(args.output_dir),
+        question=quote(sample.question),
+        context=quote(sample.context),
     )
 
 

@@ -8,6 +8,7 @@ import math
 import re
 
 import pytest
+from conftest import ROOT, run_script
 from processes import MINI_SQUAD, TINY_BERT, flags
 
 import run_squad
@@ -297,6 +298,17 @@ def test_card_has_the_table_of_the_cleaning_report(card_of, tmp_path):
         assert "| SQuAD2.0 &#60;b&#62; | 130,319 | 86,821 | 43,498 |\n| nl_squad.json (align) | 130,000 |" in card
         assert "Machine-translated from en to nl by m_t." in card
         assert front_matter(card)["language"] == "nl" and front_matter(card)["datasets"] == ["squad"]
+
+
+def test_languages_come_through_translating_and_cleaning(tmp_path):
+    sample = ROOT / "sample"
+    memory = ("--backend", "memory", "--memory_file", sample / "memory_en_nl.jsonl", "--output_file", "nl.json")
+    done = run_script("translate_squad.py", "--input_file", sample / "sample-v2.0.json", *memory, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    done = run_script("clean_squad.py", "--input_file", "nl.json", "--output_file", "clean.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    record = run_squad.translation_record(str(tmp_path / "clean.json"))
+    assert (record["source_lang"], record["target_lang"], record["backend"]) == ("en", "nl", "memory")
 
 
 def test_broken_cleaning_report_is_left_out_with_a_warning(card_of, tmp_path, caplog):

@@ -16,6 +16,7 @@ from conftest import ROOT
 from processes import TINY_BERT, Run, curve, flags, prediction_files, weights, write_small_squad
 
 import run_squad
+from utils_squad import SquadError
 
 TOLERANCE = 1e-5  # relative; sums in another order differ by float32 rounding, 6e-8 an operation
 
@@ -183,3 +184,37 @@ def test_torchrun_itself_hands_a_signal_on(small, tmp_path):
     (folder,) = (tmp_path / "out").glob("checkpoint-*")
     run_squad.check_checkpoint(str(folder))
     assert not list((tmp_path / "out").glob("*.tmp"))
+
+
+@pytest.fixture
+def four_gpus(monkeypatch):
+    """A machine with four GPUs, as far as start_processes can see."""
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+
+
+def test_one_process_on_several_gpus_says_how_to_use_them_all(four_gpus, caplog):
+    assert run_squad.start_processes(-1, False).device.index == 0
+    assert "4 GPUs, one is used; for all of them: torchrun --nproc_per_node=4 run_squad.py" in caplog.text
+
+
+def test_more_processes_than_gpus_is_one_sentence(four_gpus, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    monkeypatch.setenv("LOCAL_RANK", "4")
+    with pytest.raises(SquadError, match="process 4 has no GPU of its own; use --nproc_per_node=4"):
+        run_squad.start_processes(-1, False)
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        ("CUDA out of memory. Tried to allocate 2.00 GiB.", "lower --per_gpu_train_batch_size and raise --grad"),
+        ("[gloo/transport/tcp/pair.cc:547] Connection closed by peer", "another process of this run ended"),
+    ],
+)
+def test_errors_of_torch_that_are_no_bugs_are_one_sentence(error, sentence):
+    with pytest.raises(SquadError, match=sentence), run_squad.torch_errors_explained():
+        raise RuntimeError(error)

@@ -546,7 +546,7 @@ def test_kills_lose_nothing_and_repeat_only_what_was_in_flight(tmp_path):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_run_says_how_to_go_on(number, code, tmp_path, serve_translations):
     server = serve_translations(latency=0.05)
-    document = make_document(60)
+    document = make_document(30)
     source, output = write(tmp_path / "source.json", document), tmp_path / "nl.json"
     command = ["translate_squad.py", "--input_file", str(source), "--output_file", str(output), *map(str, FAST)]
     process = subprocess.Popen(

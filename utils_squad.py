@@ -1089,6 +1089,7 @@ class PredictionFiles:
 # ---------------------------------------------------------------------------------------------------------------------
 
 PADDING_FREE = "padding_free"  # name of our function in transformers' attention registry
+TOKEN_BUCKET = 64  # padding-free rows are filled up to a multiple of this
 PROBE_TOLERANCE = 1e-4  # relative; a model that ignores the boundaries is off by 1e-2 and more
 
 
@@ -1196,9 +1197,8 @@ def packed_attention(
         ]
         return attend(*jagged, dropout_p=dropout, scale=scaling).transpose(1, 2).values().unsqueeze(0), None
     parts = zip(*(x.split(lengths, dim=2) for x in (query, key, value)), strict=True)
-    return torch.cat([attend(q, k, v, dropout_p=dropout, scale=scaling) for q, k, v in parts], dim=2).transpose(
-        1, 2
-    ), None
+    attended = torch.cat([attend(q, k, v, dropout_p=dropout, scale=scaling) for q, k, v in parts], dim=2)
+    return attended.transpose(1, 2), None
 
 
 class WindowModel:
@@ -1312,23 +1312,37 @@ class WindowModel:
         if self.row_of_id is not None:
             input_ids = self.row_of_id[input_ids]
         arrays = {"input_ids": input_ids} | ({"token_type_ids": segments} if self.with_segments else {})
+        pad_id = windows.template.pad_id if self.row_of_id is None else self.row_of_id[windows.template.pad_id]
         if self.layout == PADDING_FREE:
-            ends = lengths.cumsum()
-            first_position = _first_position(self.model)
-            arrays["position_ids"] = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths) + first_position
-            inputs = {name: self._to_device(values[None]) for name, values in arrays.items()}
-            inputs["lengths"] = lengths.tolist()
-            if self.device.type == "cuda":
-                inputs["offsets"] = self._to_device(np.concatenate([[0], ends]))
-            return inputs, lengths.tolist()
+            return self._packed_inputs(arrays, lengths, int(pad_id)), lengths.tolist()
         width = self.max_seq_length if self.layout == "max_length" else int(lengths.max())
         real = np.arange(width) < lengths[:, None]
-        pad_id = windows.template.pad_id if self.row_of_id is None else self.row_of_id[windows.template.pad_id]
         padded = {name: np.full(real.shape, pad_id if name == "input_ids" else 0) for name in arrays}
         for name, values in arrays.items():
             padded[name][real] = values
         padded["attention_mask"] = real.astype(np.int64)
         return {name: self._to_device(values) for name, values in padded.items()}, lengths.tolist()
+
+    def _packed_inputs(self, arrays: dict[str, Any], lengths: Any, pad_id: int) -> dict[str, Any]:
+        """One row of tokens, filled up to a multiple of TOKEN_BUCKET by a last sequence that nobody reads.
+
+        Few different sizes let the kernels' caches and the allocator use again what they have: a fifth less time a
+        step, and memory that does not grow.
+        """
+        import numpy as np
+
+        ends = lengths.cumsum()
+        arrays["position_ids"] = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths) + _first_position(self.model)
+        filler = -int(ends[-1]) % TOKEN_BUCKET
+        if filler:
+            fill = {"input_ids": pad_id, "token_type_ids": 0, "position_ids": _first_position(self.model)}
+            arrays = {name: np.pad(row, (0, filler), constant_values=fill[name]) for name, row in arrays.items()}
+            lengths, ends = np.append(lengths, filler), np.append(ends, ends[-1] + filler)
+        inputs = {name: self._to_device(row[None]) for name, row in arrays.items()}
+        inputs["lengths"] = lengths.tolist()
+        if self.device.type == "cuda":
+            inputs["offsets"] = self._to_device(np.concatenate([[0], ends]))
+        return inputs
 
     def _to_device(self, array: Any) -> Any:
         import torch
@@ -1351,10 +1365,11 @@ def _first_position(model: Any) -> int:
 
 
 def _unpack(values: Any, lengths: list[int]) -> Any:
-    """(total tokens,) -> (B, longest), -inf where a row has ended."""
+    """(total tokens and filler,) -> (B, longest), -inf where a row has ended."""
     import torch
 
-    return torch.nn.utils.rnn.pad_sequence(values.split(lengths), batch_first=True, padding_value=-math.inf)
+    rows = values[: sum(lengths)].split(lengths)
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-math.inf)
 
 
 def num_positions(model: Any) -> float:

@@ -1,0 +1,87 @@
+"""The README's commands are run, and its outputs are what they print."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+import run_squad
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+COMMANDS = [
+    (command, output)
+    for block in BLOCKS
+    for command, output in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE)
+]
+IN_DEMO = ("run_squad.py", "make_tiny_bert.py")  # the demo itself runs these; training is too long to be done twice
+
+
+@pytest.fixture(scope="module")
+def demo_folder(tmp_path_factory):
+    """A folder beside the scripts' copies, as demo_output/ is, with perfect predictions in place of the model's."""
+    top = tmp_path_factory.mktemp("readme")
+    for path in (*ROOT.glob("*.py"), ROOT / "sample"):
+        (shutil.copytree if path.is_dir() else shutil.copy)(path, top / path.name)
+    folder = top / "demo_output"
+    (folder / "output").mkdir(parents=True)
+    return folder
+
+
+def test_there_are_commands():
+    assert len(COMMANDS) >= 6
+
+
+def test_data_commands_print_what_the_readme_shows(demo_folder):
+    for command, output in COMMANDS:
+        words = shlex.split(command)
+        if os.path.basename(words[1]) in IN_DEMO:
+            continue
+        if "evaluate_v2.py" in words[1]:
+            write_perfect_predictions(demo_folder)
+        done = subprocess.run([sys.executable, *words[1:]], cwd=demo_folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith(output.rstrip("\n")), command
+
+
+def write_perfect_predictions(folder):
+    data = json.loads((folder / "nl_sample_clean.json").read_text(encoding="utf-8"))["data"]
+    questions = [qa for article in data for paragraph in article["paragraphs"] for qa in paragraph["qas"]]
+    predictions = {qa["id"]: qa["answers"][0]["text"] if qa["answers"] else "" for qa in questions}
+    (folder / "output" / "predictions_.json").write_text(json.dumps(predictions))
+
+
+def test_training_commands_are_those_of_the_demo():
+    demo = " ".join((ROOT / "demo.sh").read_text(encoding="utf-8").replace("\\\n", " ").split())
+    trained = [command for command, _ in COMMANDS if os.path.basename(shlex.split(command)[1]) in IN_DEMO]
+    assert len(trained) == 2
+    for command in trained:
+        assert f"run {command}" in demo
+
+
+def test_published_command_is_the_one_that_is_tested():
+    from test_run_squad import PUBLISHED
+
+    indented = "".join(f"    {line}\n" for line in PUBLISHED.strip().splitlines())
+    assert indented in README
+
+
+def test_every_flag_in_the_readme_exists():
+    import clean_squad
+    import evaluate_v2
+    import translate_squad
+
+    known = {"--nproc_per_node", "--index-url", "--logdir", "--quantization", "--copy_files"}  # of other programs
+    for script in (run_squad, clean_squad, evaluate_v2, translate_squad):
+        known |= script.build_parser()._option_string_actions.keys()
+    used = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", README))
+    used -= set(re.findall(r"--\w+", (ROOT / "sample" / "make_tiny_bert.py").read_text(encoding="utf-8")))
+    assert used - known == set()

@@ -26,10 +26,10 @@ from typing import Any
 from utils_squad import (
     EXIT_OK,
     SquadError,
-    _get,
     atomic_write,
     check_output_path,
     exit_with_faults,
+    get_field,
     read_json,
     script_main,
 )
@@ -326,10 +326,10 @@ def read_odd_golds(document: Any, path: str) -> Golds:
     """As read_golds, step by step: for unusual files, and to say what is wrong with the others."""
     golds: Golds = {}
     num_contradictions = 0
-    for number, article in enumerate(_get(document, "data", list, path), 1):
-        for index, paragraph in enumerate(_get(article, "paragraphs", list, f"{path}: article {number}"), 1):
+    for number, article in enumerate(get_field(document, "data", list, path), 1):
+        for index, paragraph in enumerate(get_field(article, "paragraphs", list, f"{path}: article {number}"), 1):
             place = f"{path}: article {number}, paragraph {index}"
-            for qa in _get(paragraph, "qas", list, place):
+            for qa in get_field(paragraph, "qas", list, place):
                 qid, texts, is_impossible = read_question(qa, place)
                 if qid in golds:
                     raise SquadError(f"{place}, question {qid}: this id was used before; make the ids unique")
@@ -351,7 +351,7 @@ def read_question(qa: Any, place: str) -> tuple[str, list[str], bool]:
     if is_impossible and qa.get("answers") is None:
         return str(qid), [], True
     try:
-        texts = [answer["text"] for answer in _get(qa, "answers", list, f"{place}, question {qid}")]
+        texts = [answer["text"] for answer in get_field(qa, "answers", list, f"{place}, question {qid}")]
         "".join(texts)
     except (KeyError, TypeError):
         raise SquadError(f'{place}, question {qid}: an answer has no "text" that is text') from None

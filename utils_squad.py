@@ -246,11 +246,11 @@ def load_squad(path: str, *, answers_required: bool = True, offsets_required: bo
     seen: set[str] = set()
     for number, article in enumerate(document["data"], 1):
         place = f"{path}: article {number}"
-        paragraphs = _get(article, "paragraphs", list, place)
+        paragraphs = get_field(article, "paragraphs", list, place)
         for index, paragraph in enumerate(paragraphs, 1):
             place = f'{path}: paragraph {index} of "{article.get("title", number)}"'
             context = _get_text(paragraph, "context", place)
-            for qa in _get(paragraph, "qas", list, place):
+            for qa in get_field(paragraph, "qas", list, place):
                 _check_question(qa, context, place, seen, answers_required, offsets_required)
     if not seen:
         raise SquadError(f"{path}: the file has no question")
@@ -273,7 +273,7 @@ def _check_question(
         raise SquadError(f"{place}: is_impossible is {qa['is_impossible']!r}; expected true or false")
     if qa["is_impossible"] or not answers_required:
         qa["answers"] = [] if qa.get("answers") is None else qa["answers"]
-    for answer in _get(qa, "answers", list, place):
+    for answer in get_field(qa, "answers", list, place):
         _check_answer(answer, context, place, offsets_required)
 
 
@@ -288,7 +288,8 @@ def _check_answer(answer: Any, context: str, place: str, offsets_required: bool)
         raise SquadError(f"{place}: answer_start {start} is past the end of a {len(context)}-character context")
 
 
-def _get(record: Any, key: str, kind: type, place: str) -> Any:
+def get_field(record: Any, key: str, kind: type, place: str) -> Any:
+    """record[key] when it is of the wanted kind (list or str); else SquadError with the place and what was found."""
     if not isinstance(record, dict) or not isinstance(record.get(key), kind):
         found = type(record).__name__ if not isinstance(record, dict) else repr(record.get(key, "nothing"))[:40]
         name = {list: "a list", str: "text"}[kind]
@@ -297,7 +298,7 @@ def _get(record: Any, key: str, kind: type, place: str) -> Any:
 
 
 def _get_text(record: Any, key: str, place: str) -> str:
-    text = _get(record, key, str, place)
+    text = get_field(record, key, str, place)
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:

@@ -79,7 +79,7 @@ def parse_args() -> argparse.Namespace:
     parser = benchmark_parser(__doc__, repeats=3)
     parser.add_argument("--size", choices=SIZES, default="base", help="12 layers x 768, or 4 x 256 (base)")
     parser.add_argument("--batch_size", type=int, default=8, help="windows a step (8)")
-    parser.add_argument("--steps", type=int, default=1, help="steps a measurement (1)")
+    parser.add_argument("--steps", type=int, default=3, help="steps a measurement (3)")
     parser.add_argument("--warmup", type=int, default=1, help="steps before it (1)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--sides", nargs="+", help=f"of {(LEGACY, TRAINER, TRAINER + ' --bf16', *OURS)}")
@@ -201,7 +201,7 @@ def report(args: argparse.Namespace, found: dict[str, list], peaks: dict, config
         middle, against = median(seconds), ratio(found[LEGACY], seconds) if LEGACY in found else Seconds(0, 0)
         cells = [name, f"{middle.cpu / args.steps:.3f}", f"{middle.wall / args.steps:.3f}"]
         cells += [f"{count / middle.wall:,.1f}", f"{against.cpu:.2f}", f"{against.wall:.2f}", f"{peaks[name]:,.0f}"]
-        rows.append(cells + [utilisation(flops / middle.wall)] * gpu)
+        rows.append([*cells, utilisation(flops / middle.wall)] if gpu else cells)
     header = ["side", "CPU s a step", "wall s", "windows/s (wall)", "speed (CPU time)", "speed (wall)", "peak MiB"]
     print_table(header + ["model FLOP utilisation"] * gpu, rows)
     print(f"\n{args.batch_size} windows a step, {lengths.mean():.0f} of 384 tokens real on average")

@@ -73,7 +73,7 @@ def write_model(args: Any, folder: Path) -> None:
     from transformers import BertConfig, BertForQuestionAnswering
 
     size = {"hidden_size": args.hidden_size, "num_hidden_layers": args.num_hidden_layers}
-    heads = {"num_attention_heads": args.hidden_size // 64, "intermediate_size": 4 * args.hidden_size}
+    heads = {"num_attention_heads": max(1, args.hidden_size // 64), "intermediate_size": 4 * args.hidden_size}
     torch.manual_seed(42)
     BertForQuestionAnswering(BertConfig.from_pretrained(model_dir(args.data_dir), **size, **heads)).save_pretrained(
         folder

@@ -965,31 +965,31 @@ class AnswerText:
         self.lower = do_lower_case
         self.piece = functools.lru_cache(None)(self.backend.id_to_token)  # bounded by the vocabulary
         self.basic = functools.lru_cache(1 << 16)(self._basic)
-        self.realign = functools.lru_cache(1 << 16)(self._realign if self.word_pieces else self._find)
         self._row: tuple[int, Any] = (-1, None)
 
-    def context(self, windows: Windows, example: int) -> tuple[list[str], list[str], list[int]]:
-        """(words, pieces, word of each piece) of an example's whole context; kept while the context is the same."""
+    def context(self, windows: Windows, example: int) -> ContextText:
+        """The whole context of an example; kept while the context is the same."""
         row = windows.context_row[example]
         if self._row[0] != row:
             span = slice(windows.contexts.first[row], windows.contexts.first[row + 1])
             pieces = [self.piece(piece) for piece in windows.contexts.values[span].tolist()]
-            word = windows.contexts.word[span].tolist()
-            self._row = (row, (windows.words(example), pieces, word))
+            words = windows.words(example)
+            basic = list(map(self.basic, words)) if self.word_pieces else []
+            self._row = (row, ContextText(words, pieces, windows.contexts.word[span].tolist(), basic))
         return self._row[1]
 
-    def cut(self, context: tuple[list[str], list[str], list[int]], first: int, last: int) -> str:
+    def cut(self, context: ContextText, first: int, last: int) -> str:
         """The answer that pieces first..last (inclusive) stand for."""
-        words, pieces, word = context
+        word = context.word
         first_word, last_word = word[first], word[last]
-        text = words[first_word] if first_word == last_word else " ".join(words[first_word : last_word + 1])
+        text = " ".join(context.words[first_word : last_word + 1])
         starts_word = first == 0 or word[first - 1] != first_word
         if starts_word and (last + 1 == len(word) or word[last + 1] != last_word):
             return text  # whole words need no realignment
-        tokens = pieces[first : last + 1]
+        tokens = context.pieces[first : last + 1]
         if self.word_pieces:
-            return self.realign(" ".join(tokens).replace(" ##", "").strip(), text)
-        return self.realign(self.backend.decoder.decode(tokens).strip(), text)
+            return context.realign(" ".join(tokens).replace(" ##", "").strip(), text, first_word, last_word)
+        return self._find(self.backend.decoder.decode(tokens).strip(), text)
 
     def _basic(self, word: str) -> str:
         """The basic tokens of a word, joined by spaces: `(1895` -> `( 1895`."""
@@ -999,17 +999,6 @@ class AnswerText:
         # The 2020 realignment lower-cased whole words, with a final sigma in Greek; the word pieces have none.
         normal = self.normalizer.normalize_str(clean.lower() if self.lower else clean)
         return " ".join(token for token, _ in self.pre_tokenizer.pre_tokenize_str(normal))
-
-    def _realign(self, piece_text: str, text: str) -> str:
-        """The part of `text` that `piece_text` stands for: `steve smith`, `Steve Smith's` -> `Steve Smith`."""
-        words = text.split(" ")
-        basic = " ".join(filter(None, map(self.basic, words)))
-        begin = basic.find(piece_text)
-        if begin < 0 or not piece_text or sum(map(len, words)) != len(basic) - basic.count(" "):
-            return text
-        end = begin + len(piece_text) - 1
-        first, last = begin - basic.count(" ", 0, begin), end - basic.count(" ", 0, end)
-        return text[_place(words, first) : _place(words, last) + 1]
 
     def _find(self, decoded: str, text: str) -> str:
         """The part of `text` that reads as `decoded` but for case and accents: `muller`, `Müller,` -> `Müller`."""
@@ -1028,15 +1017,31 @@ def _fold(character: str) -> str:
     return "".join(c for c in unicodedata.normalize("NFKD", character).lower() if not unicodedata.combining(c))
 
 
-def _place(words: list[str], number: int) -> int:
-    """Position of the number-th character that is no space in the words joined by spaces."""
-    start = 0
-    for word in words:
-        if number < len(word):
-            break
-        number -= len(word)
-        start += len(word) + 1
-    return start + number
+class ContextText:
+    """A context as words and pieces. basic: of each word the basic tokens, joined by spaces; [] without word pieces."""
+
+    def __init__(self, words: list[str], pieces: list[str], word: list[int], basic: list[str]) -> None:
+        self.words, self.pieces, self.word, self.basic = words, pieces, word, basic  # word: of each piece
+        self.letters = list(itertools.accumulate(map(len, words), initial=0))  # characters before each word
+        self.basic_letters = list(itertools.accumulate((len(b) - b.count(" ") for b in basic), initial=0))
+
+    def realign(self, piece_text: str, text: str, first: int, last: int) -> str:
+        """The part of `text`, words first..last, that `piece_text` is: `steve smith`, `Steve Smith's` -> `Steve Smith`.
+
+        Place for place, letters that are no space correspond; where their number differs it is the whole text.
+        """
+        basic = " ".join(filter(None, self.basic[first : last + 1]))
+        begin = basic.find(piece_text)
+        num_letters = self.letters[last + 1] - self.letters[first]
+        if begin < 0 or not piece_text or num_letters != self.basic_letters[last + 1] - self.basic_letters[first]:
+            return text
+        end = begin + len(piece_text) - 1
+        begin, end = (self._place(place - basic.count(" ", 0, place), first) for place in (begin, end))
+        return text[begin : end + 1]
+
+    def _place(self, number: int, first: int) -> int:
+        """Position of the number-th character that is no space in the words from `first` on, joined by spaces."""
+        return number + bisect.bisect_right(self.letters, self.letters[first] + number) - 1 - first
 
 
 class PredictionFiles:

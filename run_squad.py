@@ -86,6 +86,7 @@ STATE_FILE, ARGS_FILE, OPTIMIZER_FILE = "training_state.json", "training_args.js
 LEFT_OVER = re.compile(r"(checkpoint-\d+(\.old)?|model)\.tmp|\.(predictions|nbest_predictions|null_odds|results)_.*tmp")
 NUM_SAMPLES = 8  # questions shown in TensorBoard
 MARKDOWN = re.compile(r"[][\\`*{}<>&|~$#!:@]|(?<![^\W_])_|_(?![^\W_])")  # what has a meaning; "_" has none in a word
+RESUMED_FLAGS = "learning_rate warmup_steps weight_decay adam_epsilon max_grad_norm seed bf16 fp16"
 HPARAMS = """model_type model_name_or_path train_file learning_rate num_train_epochs max_steps warmup_steps weight_decay
 per_gpu_train_batch_size gradient_accumulation_steps max_seq_length doc_stride seed bf16 fp16"""
 
@@ -430,6 +431,13 @@ def save_checkpoint(folder: str, trainer: Trainer, rng_states: list[dict[str, An
         shutil.rmtree(old, ignore_errors=True)
 
 
+def changed_flags(folder: str, args: argparse.Namespace) -> str:
+    """`--seed 42 (now 7), …`: the flags of a checkpoint's training that are not the same now."""
+    before = read_json(os.path.join(folder, ARGS_FILE))
+    changed = [name for name in RESUMED_FLAGS.split() if name in before and before[name] != getattr(args, name)]
+    return ", ".join(f"--{name} {before[name]} (now {getattr(args, name)})" for name in changed)
+
+
 def state_digest(state: dict[str, Any]) -> str:
     """SHA-256 of a training state without its own "digest", so that a changed number is noticed."""
     rest = {key: value for key, value in state.items() if key != "digest"}
@@ -747,6 +755,8 @@ class Trainer:
             )
             done = state["update"] * state["plan"][1] * state["plan"][2]
             self.update = min(done // (self.plan.batch_size * self.plan.accumulation), self.plan.updates_per_epoch)
+        if changes := changed_flags(folder, self.args):
+            logger.warning("%s was made with %s; the new values hold from here on", folder, changes)
         self.loss_sum, self.total_loss = float.fromhex(state["loss_sum"]), float.fromhex(state["total_loss"])
         self.skipped, self.run_dir, self.epoch_rng = state["skipped"], state["run_dir"], tensors["epoch_rng"]
         self._restore_moments(folder, tensors)

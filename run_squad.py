@@ -86,7 +86,8 @@ STATE_FILE, ARGS_FILE, OPTIMIZER_FILE = "training_state.json", "training_args.js
 LEFT_OVER = re.compile(r"(checkpoint-\d+(\.old)?|model)\.tmp|\.(predictions|nbest_predictions|null_odds|results)_.*tmp")
 NUM_SAMPLES = 8  # questions shown in TensorBoard
 MARKDOWN = re.compile(r"[][\\`*{}<>&|~$#!:@]|(?<![^\W_])_|_(?![^\W_])")  # what has a meaning; "_" has none in a word
-RESUMED_FLAGS = "learning_rate warmup_steps weight_decay adam_epsilon max_grad_norm seed bf16 fp16"
+RESUMED_FLAGS = """learning_rate warmup_steps weight_decay adam_epsilon max_grad_norm bf16 fp16
+pad_to_max_length"""
 HPARAMS = """model_type model_name_or_path train_file learning_rate num_train_epochs max_steps warmup_steps weight_decay
 per_gpu_train_batch_size gradient_accumulation_steps max_seq_length doc_stride seed bf16 fp16"""
 
@@ -233,7 +234,8 @@ def start_processes(local_rank: int, no_cuda: bool) -> Processes:
         world = int(os.environ.get("WORLD_SIZE", "1"))
         local_rank = int(os.environ.get("LOCAL_RANK", local_rank))
         if world > 1 and not (cuda and local_rank >= count):
-            dist.init_process_group("nccl" if cuda else "gloo")
+            device = torch.device("cuda", max(local_rank, 0)) if cuda else None
+            dist.init_process_group("nccl" if cuda else "gloo", device_id=device)
     except (ValueError, RuntimeError) as error:
         raise SquadError(
             f"WORLD_SIZE is {os.environ.get('WORLD_SIZE')} but the processes do not meet ({str(error)[:200]}); "
@@ -343,7 +345,7 @@ def clip_and_step(optimizer: Any, parameters: list[Any], max_norm: float, scaler
         return norm
     norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     optimizer.grad_scale = ((norm + 1e-6) / max_norm).clamp(min=1.0)
-    optimizer.found_inf = torch.zeros((), device=norm.device)
+    optimizer.found_inf = (~norm.isfinite()).float()  # skips the step, until check_numbers ends the run
     optimizer.step()
     return norm
 
@@ -353,16 +355,9 @@ def window_loss(runner: WindowModel, windows: Windows, indices: Any) -> Any:
     import torch
 
     start_logits, end_logits = runner.logits(windows, indices)
-    labels = torch.from_numpy(_stack(windows.start_position[indices], windows.end_position[indices]))
-    labels = labels.to(start_logits.device, non_blocking=True)
+    starts, ends = (runner.to_device(p[indices]).long() for p in (windows.start_position, windows.end_position))
     cross_entropy = torch.nn.functional.cross_entropy
-    return (cross_entropy(start_logits, labels[0]) + cross_entropy(end_logits, labels[1])) / 2
-
-
-def _stack(*rows: Any) -> Any:
-    import numpy as np
-
-    return np.stack(rows).astype(np.int64)
+    return (cross_entropy(start_logits, starts) + cross_entropy(end_logits, ends)) / 2
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -432,10 +427,10 @@ def save_checkpoint(folder: str, trainer: Trainer, rng_states: list[dict[str, An
 
 
 def changed_flags(folder: str, args: argparse.Namespace) -> str:
-    """`--seed 42 (now 7), …`: the flags of a checkpoint's training that are not the same now."""
+    """`learning_rate 5e-05 (now 2e-05), …`: the flags of a checkpoint's training that are not the same now."""
     before = read_json(os.path.join(folder, ARGS_FILE))
     changed = [name for name in RESUMED_FLAGS.split() if name in before and before[name] != getattr(args, name)]
-    return ", ".join(f"--{name} {before[name]} (now {getattr(args, name)})" for name in changed)
+    return ", ".join(f"{name} {before[name]} (now {getattr(args, name)})" for name in changed)
 
 
 def state_digest(state: dict[str, Any]) -> str:
@@ -569,7 +564,7 @@ class Trainer:
         self.optimizer = make_optimizer(runner.model, args, self.exact)
         self.scaler = torch.amp.GradScaler(processes.device.type) if args.fp16 else None
         self.step, self.epoch, self.update, self.skipped = 0, 0, 0, 0
-        self.loss_sum, self.total_loss = 0.0, 0.0  # since the last point of the curve; since the start
+        self.loss_sum, self.loss_count, self.total_loss = 0.0, 0, 0.0  # since the last point; since the start
         self.unchecked: list[tuple] = []  # (step, window indices, (loss, norm)) that the host has not seen yet
         self.epoch_rng: Any = None
         self.resumed_rng: Any = None
@@ -577,6 +572,7 @@ class Trainer:
         self.log: TrainingLog | None = None  # on rank 0
         self.started, self.saved_step = time.time(), -1
         self.asked_to_stop = 0  # the signal that this process got, at any time
+        self.asked_before: tuple | None = None  # whether any process had got one, a step ago
         self.stop_signal = 0  # the same at a step boundary, when all processes know it
 
     def run(self) -> None:
@@ -636,16 +632,31 @@ class Trainer:
             total += loss.detach()
         asked = float(self.asked_to_stop > 0)
         if self.processes.world > 1:
-            extra = torch.stack([total, torch.tensor(asked, device=total.device)])
+            extra = torch.stack([total, torch.full((), asked, device=total.device)])
             self.processes.sum_gradients(self.parameters, extra)
-            total, asked = extra[0], extra[1].item()
-        if asked:  # all processes see the same sum, so all stop behind this step
+            total, asked = extra[0].clone(), self.anyone_asked(extra[1])
+        if asked:  # all processes see the same sum, so all stop behind the same step
             self.stop_signal = self.asked_to_stop or signal.SIGTERM
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(self.step)
         norm = clip_and_step(self.optimizer, self.parameters, self.args.max_grad_norm, self.scaler, self.exact)
         self.optimizer.zero_grad()
         return total, norm, [index for batch in batches for index in batch]
+
+    def anyone_asked(self, asked: Any) -> bool:
+        """Whether a process asked to stop in the step before, whose sum has reached the host without a wait."""
+        import torch
+
+        before = self.asked_before
+        event = torch.cuda.Event() if asked.is_cuda else None
+        self.asked_before = (asked.to("cpu", non_blocking=True, copy=True), event)
+        if event:
+            event.record()
+        if before is None:
+            return False
+        if before[1]:
+            before[1].synchronize()
+        return before[0].item() > 0
 
     def learning_rate(self, step: int) -> float:
         """Learning rate of the update that follows `step` updates."""
@@ -662,9 +673,9 @@ class Trainer:
         if self.log:
             self.log.count(indices)
         if at_log and self.log:
-            self.log.point(self.loss_sum / args.logging_steps, norm.item(), self.learning_rate(self.step))
+            self.log.point(self.loss_sum / self.loss_count, norm.item(), self.learning_rate(self.step))
         if at_log:
-            self.loss_sum = 0.0
+            self.loss_sum, self.loss_count = 0.0, 0
             if args.evaluate_during_training and not (args.do_eval and self.step == self.plan.total_updates):
                 self.evaluate_now()
         if at_save:
@@ -692,7 +703,7 @@ class Trainer:
                     f"step {step}: loss {loss}, gradient norm {norm} at learning rate {rate:.2e}, "
                     f"questions {', '.join(qids)}; lower --learning_rate or add --warmup_steps (checkpoints are kept)"
                 )
-            self.loss_sum += loss
+            self.loss_sum, self.loss_count = self.loss_sum + loss, self.loss_count + 1
             self.total_loss += loss
         self.unchecked.clear()
 
@@ -717,6 +728,7 @@ class Trainer:
             "epoch": self.epoch,
             "update": self.update,
             "loss_sum": self.loss_sum.hex(),
+            "loss_count": self.loss_count,
             "total_loss": self.total_loss.hex(),
             "skipped": self.skipped,
             "world": self.processes.world,
@@ -751,32 +763,35 @@ class Trainer:
         self.started = state["started"]
         if state["plan"] != list(self.plan):
             logger.warning(
-                "%s: batch size or length differ from the run that made it; the order of windows too", folder
+                "%s: batch size or length differ from the run that made it, so this is another run from here on", folder
             )
             done = state["update"] * state["plan"][1] * state["plan"][2]
             self.update = min(done // (self.plan.batch_size * self.plan.accumulation), self.plan.updates_per_epoch)
-        if changes := changed_flags(folder, self.args):
-            logger.warning("%s was made with %s; the new values hold from here on", folder, changes)
         self.loss_sum, self.total_loss = float.fromhex(state["loss_sum"]), float.fromhex(state["total_loss"])
+        self.loss_count = state["loss_count"]
         self.skipped, self.run_dir, self.epoch_rng = state["skipped"], state["run_dir"], tensors["epoch_rng"]
         self._restore_moments(folder, tensors)
+        if changes := changed_flags(folder, self.args):
+            logger.warning("%s was made with %s; the new values hold from here on", folder, changes)
         if self.scaler and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         rank = self.processes.rank
-        names = ("cpu", "cuda")
-        self.resumed_rng = {n: tensors[f"rng.{rank}.{n}"] for n in names if f"rng.{rank}.{n}" in tensors}
-        if not self.resumed_rng:
-            torch.manual_seed(self.args.seed + rank + self.step)
-            self.resumed_rng = get_rng_state()
+        own = f"rng.{rank}."
+        self.resumed_rng = {n.removeprefix(own): tensor for n, tensor in tensors.items() if n.startswith(own)}
+        torch.manual_seed(self.args.seed + rank + self.step)  # for what the checkpoint has no state of
+        self.resumed_rng = get_rng_state() | self.resumed_rng
         logger.info("Going on from %s: %d updates done", folder, self.step)
 
     def _restore_moments(self, folder: str, tensors: dict[str, Any]) -> None:
         for name, parameter in self.runner.model.named_parameters():
             moments = {k: tensors[f"{k}.{name}"] for k in ("step", "exp_avg", "exp_avg_sq") if f"{k}.{name}" in tensors}
             if moments and moments["exp_avg"].shape != parameter.shape:
-                raise SquadError(f"{folder}/{OPTIMIZER_FILE}: {name} has another shape; resume with the same flags")
-            if moments:
-                self.optimizer.state[parameter] = {k: v.to(parameter.device) for k, v in moments.items()}
+                changes = changed_flags(folder, self.args) or "the same flags; the file is not of this model"
+                raise SquadError(f"{folder}/{OPTIMIZER_FILE}: {name} has another shape; it was made with {changes}")
+            if moments:  # AdamW as a plain loop counts its steps on the host
+                keep = {"step"} if self.exact else set()
+                moments = {k: v if k in keep else v.to(parameter.device) for k, v in moments.items()}
+                self.optimizer.state[parameter] = moments
 
 
 def autocast(args: argparse.Namespace, device: Any) -> Any:
@@ -833,7 +848,7 @@ class TrainingLog:
         self.run_dir = run_dir if resumes else default_run_dir()
         trainer.run_dir = os.path.basename(self.run_dir)
         self.num_tokens = trainer.windows.num_tokens()
-        threading.excepthook = lambda _: None  # the writer's thread hands its errors to the next call of the writer
+        threading.excepthook = _report_thread_error
         with self._writing():
             self.writer = SummaryWriter(self.run_dir, purge_step=purge_step)
             charts = {name: ["Multiline", [f"eval_(HasAns_|NoAns_)?{name}$"]] for name in ("exact", "f1")}
@@ -842,7 +857,10 @@ class TrainingLog:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """Flushed behind the block, so that a running TensorBoard shows it now and a full disk is noticed here."""
+        """Flushed behind the block, so that a running TensorBoard shows it now and a full disk is noticed here.
+
+        The count of windows a second begins anew.
+        """
         try:
             yield
             self.writer.flush()
@@ -914,6 +932,12 @@ class TrainingLog:
             for summary in hparams(flags, dict.fromkeys(["loss", *scores], 0.0)):  # only their names are read
                 self.writer.file_writer.add_summary(summary, self.trainer.step)
         self.writer.close()
+
+
+def _report_thread_error(error: Any) -> None:
+    """A traceback of a thread that died, but for TensorBoard's writer, which hands its error to the next call."""
+    if "Writer" not in type(error.thread).__name__:
+        threading.__excepthook__(error)
 
 
 def peak_memory(device: Any) -> float:
@@ -993,10 +1017,7 @@ def predict_file(
     blocks = [(first, min(first + DECODE_BLOCK, count)) for first in range(0, count, DECODE_BLOCK)]
     bar = progress_bar(total=len(windows), unit="window", desc="Evaluating")
     runner.model.eval()
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(bar)
-        if processes.is_main:
-            stack.enter_context(files)
+    with bar, files if processes.is_main else contextlib.nullcontext():
         for turn in range(0, len(blocks), processes.world):
             mine = blocks[turn + processes.rank : turn + processes.rank + 1]
             predictions = [p for block in mine for p in decode_block(args, runner, decoder, block, bar)]
@@ -1139,7 +1160,7 @@ def model_card(
     languages = [escape_markdown(str(record.get(field))) for field in ("source_lang", "target_lang", "backend")]
     lines = [f"| {escape_markdown(row[0])} | {' | '.join(f'{number:,}' for number in row[1:])} |" for row in rows]
     table = markdown_table({escape_markdown(name): results})
-    sample = min(examples, key=lambda example: (not example.answers, len(example.context)))
+    sample = min([*files.values()][-1], key=lambda example: (not example.answers, len(example.context)))
     quote = partial(json.dumps, ensure_ascii=False)  # a string of JSON is one of Python
     return CARD.format(
         metadata=metadata.to_yaml(),
@@ -1220,7 +1241,7 @@ def answer(args: argparse.Namespace, argv: list[str]) -> int:
     else:
         records = read_questions(os.path.join(args.data_dir, args.predict_file) if args.predict_file != "-" else "-")
     options = answer_options(args, argv)
-    with loading():
+    with garbage_collector_off():
         config, tokenizer = load_config_and_tokenizer(args, args.model_name_or_path)
         model = load_model(args.model_name_or_path, config, cache_dir=args.cache_dir or None)
     qa = pipeline(model=model, tokenizer=tokenizer, device="cpu" if args.no_cuda else None, **options)
@@ -1242,8 +1263,7 @@ def answer_options(args: argparse.Namespace, argv: list[str]) -> dict[str, Any]:
     parser.set_defaults(doc_stride=None, **dict.fromkeys(ANSWER_FLAGS))
     given = parser.parse_args(argv)
     options = {option: getattr(given, flag) for flag, option in ANSWER_FLAGS.items()}
-    if given.doc_stride is not None:  # the pipeline counts the tokens that windows share
-        options["doc_stride"] = window_room(args) - args.doc_stride
+    options["window_step"] = given.doc_stride
     return options
 
 
@@ -1268,10 +1288,10 @@ def read_questions(path: str) -> list[dict[str, Any]]:
     records = []
     for number, line in enumerate(read_text(path).split("\n"), 1):
         try:
-            record = json.loads(line) if line.strip() else None
+            record = json.loads(line) if line.strip() else {}
         except ValueError as error:
             raise SquadError(f"{path}: line {number} is not JSON ({error}); each line is one question") from error
-        if record is None:
+        if not line.strip():
             continue
         texts = [record.get(name) for name in ("question", "context")] if isinstance(record, dict) else [None]
         if not all(isinstance(text, str) and text.strip() for text in texts):
@@ -1293,7 +1313,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_model_flags(parser.add_argument_group("model"))
     add_data_flags(parser.add_argument_group("data"))
     add_task_flags(parser.add_argument_group("task"))
-    add_answer_flags(parser.add_argument_group("answering, with a fine-tuned model"))
+    defaults = "where not given: --max_answer_length 15, --n_best_size 1, 4 windows in a batch on a CPU and 32 on a GPU"
+    add_answer_flags(parser.add_argument_group("answering to standard output, with a fine-tuned model", defaults))
     add_optimisation_flags(parser.add_argument_group("optimisation"))
     add_output_flags(parser.add_argument_group("output and logging"))
     add_device_flags(parser.add_argument_group("device"))
@@ -1331,7 +1352,7 @@ def add_data_flags(group: Any) -> None:
 def add_task_flags(group: Any) -> None:
     group.add_argument("--do_train", action="store_true", help="fine-tune on --train_file")
     group.add_argument("--do_eval", action="store_true", help="predict and score --predict_file")
-    group.add_argument("--evaluate_during_training", action="store_true", help="also at every logging step")
+    group.add_argument("--evaluate_during_training", action="store_true", help="score at every logging step too")
     group.add_argument("--eval_all_checkpoints", action="store_true", help="score every checkpoint-N of output_dir too")
     group.add_argument(
         "--version_2_with_negative",
@@ -1350,7 +1371,7 @@ def add_task_flags(group: Any) -> None:
         type=float,
         default=0.0,
         metavar="X",
-        help="null odds above it: no answer (0)",
+        help='answer "" when the null odds are above X (0)',
     )
     group.add_argument("--n_best_size", type=int, default=20, metavar="N", help="answers kept a question (20)")
     group.add_argument("--max_answer_length", type=int, default=30, metavar="N", help="tokens of an answer (30)")
@@ -1378,7 +1399,7 @@ def add_optimisation_flags(group: Any) -> None:
             type=int,
             default=8,
             metavar="N",
-            help="windows a batch on each device (8); less if memory runs out",
+            help="windows in a batch on each device (8); lower it if memory runs out",
         )
     group.add_argument("--learning_rate", type=float, default=5e-5, metavar="X", help="peak learning rate (5e-5)")
     group.add_argument("--gradient_accumulation_steps", type=int, default=1, metavar="N", help="batches an update (1)")
@@ -1392,7 +1413,7 @@ def add_optimisation_flags(group: Any) -> None:
     group.add_argument(
         "--pad_to_max_length",
         action="store_true",
-        help="the 2020 arithmetic to the bit: padding to max_seq_length, plain AdamW; two to four times slower",
+        help="the 2020 arithmetic to the bit: padding to max_seq_length, plain AdamW; several times slower",
     )
 
 
@@ -1400,9 +1421,9 @@ def add_output_flags(group: Any) -> None:
     group.add_argument("--output_dir", metavar="DIR", help="folder for model, predictions and checkpoints")
     group.add_argument("--overwrite_output_dir", action="store_true", help="train into a folder that has files")
     group.add_argument("--resume", action="store_true", help="go on from the newest valid checkpoint in output_dir")
-    group.add_argument("--logging_steps", type=int, default=500, metavar="N", help="updates a TensorBoard point (500)")
-    group.add_argument("--save_steps", type=int, default=500, metavar="N", help="updates a checkpoint (500); 0: none")
-    group.add_argument("--save_total_limit", type=int, default=0, metavar="N", help="checkpoints kept; 0: all")
+    group.add_argument("--logging_steps", type=int, default=500, metavar="N", help="log a point every N updates (500)")
+    group.add_argument("--save_steps", type=int, default=500, metavar="N", help="save every N updates (500); 0: never")
+    group.add_argument("--save_total_limit", type=int, default=0, metavar="N", help="checkpoints to keep; 0: all")
     group.add_argument("--card_license", metavar="ID", help="licence named in the model card, e.g. apache-2.0")
     group.add_argument(
         "--cleaning_report",
@@ -1442,8 +1463,9 @@ def check_task(args: argparse.Namespace) -> list[str]:
         faults.append("nothing to do: give --do_train, --do_eval or both, or --do_predict, or --question")
     if args.do_train and not (args.train_file or args.data_dir):
         faults.append("--do_train needs --train_file (or --data_dir with train-v2.0.json)")
-    if (args.do_eval or args.evaluate_during_training) and not (args.predict_file or args.data_dir):
-        faults.append("--do_eval needs --predict_file (or --data_dir with dev-v2.0.json)")
+    scoring = "--do_eval" if args.do_eval else args.evaluate_during_training and "--evaluate_during_training"
+    if scoring and not (args.predict_file or args.data_dir):
+        faults.append(f"{scoring} needs --predict_file (or --data_dir with dev-v2.0.json)")
     if args.context is not None or args.context_file:
         faults.append("--context needs a --question")
     if args.cleaning_report and not os.path.isfile(args.cleaning_report):
@@ -1457,6 +1479,8 @@ def check_answering(args: argparse.Namespace) -> list[str]:
     if args.do_train or args.do_eval:
         faults.append("--do_predict and --question answer without scoring; give them without --do_train and --do_eval")
     if args.question is None:
+        if args.context is not None or args.context_file:
+            faults.append("--context needs a --question")
         if not args.predict_file:
             faults.append("--do_predict needs --predict_file: SQuAD JSON, or *.jsonl or - with JSON lines")
         elif not answers_to_stdout(args) and not args.output_dir:
@@ -1479,6 +1503,8 @@ def check_ranges(args: argparse.Namespace) -> list[str]:
     for flag in ("weight_decay", "warmup_steps", "save_total_limit", "seed"):
         if not 0 <= getattr(args, flag) < math.inf:
             faults.append(f"--{flag} {getattr(args, flag)} must not be negative")
+    if args.seed >= 2**63:
+        faults.append(f"--seed {args.seed} is too large; use a number below 2^63")
     if math.isnan(args.null_score_diff_threshold):
         faults.append("--null_score_diff_threshold nan is not a number")
     return faults
@@ -1516,12 +1542,8 @@ def check_output_dir(args: argparse.Namespace) -> list[str]:
         return [f"--output_dir {folder}: {parent} is a file; name a folder"]
     if not os.access(parent, os.W_OK):
         return [f"--output_dir {folder}: {parent} is not writable; name another folder"]
-    if (
-        args.do_train
-        and not (args.overwrite_output_dir or args.resume)
-        and os.path.isdir(folder)
-        and os.listdir(folder)
-    ):
+    in_use = os.path.isdir(folder) and os.listdir(folder)
+    if args.do_train and in_use and not (args.overwrite_output_dir or args.resume):
         return [f"--output_dir {folder} has files; add --overwrite_output_dir to train into it, or --resume to go on"]
     return []
 
@@ -1639,6 +1661,15 @@ def load_runner(args: argparse.Namespace, folder: str, config: Any, processes: P
     return WindowModel(model.to(processes.device), layout, args.max_seq_length)
 
 
+def choose_layout(runner: WindowModel, windows: Windows, processes: Processes) -> None:
+    """Padding-free when the trial of every process went well, so that all have the same layout."""
+    runner.choose_layout(windows)
+    layouts = processes.gather(runner.layout)
+    agreed = processes.from_main("longest" if "longest" in layouts else runner.layout)
+    if agreed != runner.layout:
+        runner.use(agreed)
+
+
 def resume_folder(args: argparse.Namespace) -> str | None:
     """The checkpoint to go on from: the model folder itself when it is a real one, or with --resume the newest."""
     if not args.do_train:
@@ -1657,16 +1688,20 @@ def resume_folder(args: argparse.Namespace) -> str | None:
 
 
 @contextlib.contextmanager
-def loading() -> Iterator[None]:
-    """For the import of torch and transformers and the loading of a model: half a second less."""
-    # A second thread that spins for work makes a busy machine twenty times slower; waiting passively costs nothing.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # must stand before torch is imported
-    gc.disable()  # 2,600 modules stay for good: collecting among them is a fifth of the time and finds nothing
+def garbage_collector_off() -> Iterator[None]:
+    """For imports and loading: thousands of modules stay for good, and looking for garbage in them takes a fifth of it.
+
+    What is there at the end is never looked through again.
+    """
+    was_on = gc.isenabled()
+    gc.collect()
+    gc.disable()
     try:
         yield
     finally:
-        gc.enable()
         gc.freeze()
+        if was_on:
+            gc.enable()
 
 
 @script_main
@@ -1679,6 +1714,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     exit_with_faults(parser, check_args(args))
     setup_logging(logging.DEBUG if args.verbose_logging else logging.INFO)
+    # A second thread that spins for work makes a busy machine twenty times slower; waiting passively costs nothing.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # must stand before torch is imported
     wait_for_debugger(args)
     with contextlib.ExitStack() as stack, torch_errors_explained():
         return answer(args, argv) if answers_to_stdout(args) else run(args, argv, stack)
@@ -1686,11 +1723,13 @@ def main(argv: list[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def torch_errors_explained() -> Iterator[None]:
-    """One sentence for the two RuntimeErrors of torch that are not bugs: no memory left, another process ended."""
+    """One sentence for the RuntimeErrors of torch that are not bugs: no memory, a GPU too old, a process that ended."""
     try:
         yield
     except RuntimeError as error:
         text = str(error)
+        if "no kernel image" in text:
+            raise SquadError("this build of torch has no code for this GPU; the README says which one has") from error
         if "out of memory" in text or "can't allocate memory" in text:
             raise SquadError(
                 f"memory ran out ({text.splitlines()[0][:200]}); lower --per_gpu_train_batch_size and raise "
@@ -1703,19 +1742,22 @@ def torch_errors_explained() -> Iterator[None]:
 
 def run(args: argparse.Namespace, argv: list[str], stack: contextlib.ExitStack) -> int:
     """Load, train, save, predict, score, report. stack: holds the lock on output_dir until all is written."""
-    train_examples = load_examples(data_path(args, True), True) if args.do_train else None
+    train_file, dev_file = data_path(args, True), data_path(args, False)
+    train_examples = load_examples(train_file, True) if args.do_train else None
     wants_dev = args.do_eval or args.evaluate_during_training or args.do_predict
-    dev_examples = load_examples(data_path(args, False), False, not args.do_predict) if wants_dev else None
+    dev_examples = load_examples(dev_file, False, not args.do_predict) if wants_dev else None
     if args.version_2_with_negative is None:
-        shown = (data_path(args, not wants_dev), dev_examples if wants_dev else train_examples)
+        shown = (dev_file, dev_examples) if wants_dev else (train_file, train_examples)
         args = argparse.Namespace(**{**vars(args), "version_2_with_negative": default_with_null(args, *shown)})
-    with loading():
+    with garbage_collector_off():
         import torch
 
         processes = start_processes(args.local_rank, args.no_cuda)
         if not processes.is_main:
             logging.getLogger().setLevel(logging.WARNING)
         facts = log_start(argv, processes, args)
+        if args.bf16 and processes.device.type == "cuda" and torch.cuda.get_device_capability() < (8, 0):
+            raise SquadError("this GPU has no bfloat16; use --fp16")
         if args.tf32:
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
         if processes.is_main:
@@ -1726,9 +1768,8 @@ def run(args: argparse.Namespace, argv: list[str], stack: contextlib.ExitStack) 
         set_seed(args.seed)  # decides the weights of a new question-answering head
         runner = load_runner(args, folder, config, processes)
     dev_windows = make_windows(dev_examples, tokenizer, **window_flags(args)) if wants_dev else None
-    windows = training_windows(args, tokenizer, train_examples, data_path(args, True)) if args.do_train else None
-    if not args.pad_to_max_length:
-        runner.choose_layout(windows if args.do_train else dev_windows)
+    windows = training_windows(args, tokenizer, train_examples, train_file) if args.do_train else None
+    choose_layout(runner, windows if args.do_train else dev_windows, processes)
 
     def evaluate_now() -> Outcome:
         return evaluate(args, runner, tokenizer, dev_windows, processes)
@@ -1739,7 +1780,7 @@ def run(args: argparse.Namespace, argv: list[str], stack: contextlib.ExitStack) 
     if args.do_eval:
         results = report(args, runner, tokenizer, dev_windows, processes, log)
     if log:
-        files = {data_path(args, True): train_examples} | ({data_path(args, False): dev_examples} if wants_dev else {})
+        files = {train_file: train_examples} | ({dev_file: dev_examples} if wants_dev else {})
         write_card(args.output_dir, model_card(args, facts, runner.model, files, results))
         log.finish(results)
     if args.do_predict:
@@ -1804,8 +1845,7 @@ def report(
         logger.info("Loading checkpoint %s for evaluation", folder)
         config = load_config(folder)
         other = load_runner(args, folder, config, processes)
-        if not args.pad_to_max_length:
-            other.choose_layout(dev_windows)
+        choose_layout(other, dev_windows, processes)
         found = evaluate(args, other, tokenizer, dev_windows, processes, step).results
         results |= {f"{key}_{step}": value for key, value in found.items()}
     outcome = evaluate(args, runner, tokenizer, dev_windows, processes)

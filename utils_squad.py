@@ -115,11 +115,11 @@ def exit_with_faults(parser: Any, faults: list[str]) -> None:
         parser.exit(EXIT_USAGE, "".join(f"{parser.prog}: error: {fault}\n" for fault in faults))
 
 
-def progress_bar(iterable: Iterable | None = None, **kwargs: Any) -> Any:
+def progress_bar(**options: Any) -> Any:
     """A tqdm bar on stderr that stays quiet when stderr is not a terminal. Takes tqdm's arguments."""
     from tqdm import tqdm
 
-    return tqdm(iterable, disable=not sys.stderr.isatty(), dynamic_ncols=True, **kwargs)
+    return tqdm(disable=not sys.stderr.isatty(), dynamic_ncols=True, **options)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -412,18 +412,12 @@ class Windows:
 
         template, segments, parts, lengths = self.template, [], [], []
         for window in indices:
-            row = self.question_row[self.example_index[window]]
-            question = self.questions[row]
-            context, _ = self.context_pieces(window)
-            parts += (template.prefix, question, template.middle, context, template.suffix)
-            lengths.append(template.num_special + len(question) + len(context))
-            segments += (
-                len(template.prefix),
-                len(question),
-                len(template.middle),
-                len(context),
-                len(template.suffix),
-            )
+            question = self.questions[self.question_row[self.example_index[window]]]
+            window_parts = (template.prefix, question, template.middle, self.context_pieces(window)[0], template.suffix)
+            sizes = tuple(map(len, window_parts))
+            parts += window_parts
+            segments += sizes
+            lengths.append(sum(sizes))
         input_ids = np.concatenate(parts, dtype=np.int64, casting="unsafe")
         token_type_ids = np.repeat(np.tile(np.array(template.segments, np.int64), len(lengths)), segments)
         return input_ids, token_type_ids, np.array(lengths, np.int64)
@@ -576,6 +570,8 @@ class _PieceTable:
     """Pieces of words and texts. Every distinct word of the data goes through the tokenizer once."""
 
     def __init__(self, tokenizer: Any) -> None:
+        import numpy as np
+
         self.backend = tokenizer.backend_tokenizer
         self.backend.no_truncation()
         self.backend.no_padding()
@@ -586,8 +582,8 @@ class _PieceTable:
         self.word_prefix = " " if byte_level else ""
 
         self.word_index: dict[str, int] = {}
-        self.pieces: Any = None  # int32: pieces of all words of word_index, end to end
-        self.num_pieces: Any = None  # int64: how many each word has
+        self.pieces = np.zeros(0, np.int32)  # of all words of word_index, end to end
+        self.num_pieces = np.zeros(0, np.int64)  # how many each word has
 
     def contexts(self, texts: list[str]) -> _Ragged:
         """One row a text: the pieces of its words, with the word index of each piece."""
@@ -601,19 +597,14 @@ class _PieceTable:
 
     def texts(self, texts: list[str]) -> _Ragged:
         """One row a text, tokenised as a text of its own (questions, answers)."""
-        import numpy as np
-
-        if self.by_word:
-            return self.contexts(texts)
-        pieces = self._encode([clean_word(text) for text in texts])
-        return _Ragged(np.fromiter(itertools.chain.from_iterable(pieces), np.int32), _row_starts(map(len, pieces)))
+        return self.contexts(texts) if self.by_word else _flat_rows(self._encode([clean_word(text) for text in texts]))
 
     def _tokenise_new_words(self) -> None:
         import numpy as np
 
-        known = 0 if self.pieces is None else len(self.num_pieces)
-        words = [self.word_prefix + clean_word(word) for word in itertools.islice(self.word_index, known, None)]
-        pieces, sizes = ([] if self.pieces is None else [array] for array in (self.pieces, self.num_pieces))
+        new = itertools.islice(self.word_index, len(self.num_pieces), None)
+        words = [self.word_prefix + clean_word(word) for word in new]
+        pieces, sizes = [self.pieces], [self.num_pieces]
         for first in range(0, len(words), WORD_CHUNK):
             chunk = words[first : first + WORD_CHUNK]
             if self.by_word:  # as one list of words: a fifth of the time of one call a word
@@ -624,10 +615,7 @@ class _PieceTable:
                 ids, size = list(itertools.chain.from_iterable(rows)), [len(row) for row in rows]
             pieces.append(np.array(ids, np.int32))
             sizes.append(np.array(size, np.int64))
-        if pieces:
-            self.pieces, self.num_pieces = np.concatenate(pieces), np.concatenate(sizes)
-        elif self.pieces is None:
-            self.pieces, self.num_pieces = np.zeros(0, np.int32), np.zeros(0, np.int64)
+        self.pieces, self.num_pieces = np.concatenate(pieces), np.concatenate(sizes)
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
         """Piece ids of each text, no special tokens added."""
@@ -656,8 +644,7 @@ class _PieceTable:
 def _flat_rows(rows: list[list[int]]) -> _Ragged:
     import numpy as np
 
-    first = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
-    return _Ragged(np.fromiter(itertools.chain.from_iterable(rows), np.int32), first)
+    return _Ragged(np.fromiter(itertools.chain.from_iterable(rows), np.int32), _row_starts(map(len, rows)))
 
 
 def _row_starts(lengths: Iterable[int]) -> Any:
@@ -832,9 +819,9 @@ class Decoder:
         columns = [column[order].tolist() for column in (start + shift, end + shift, *logits)]
         for index in range(first, last):
             spans = zip(*(column[bounds[index - first] : bounds[index - first + 1]] for column in columns), strict=True)
-            yield self._predict(
-                index, spans, self._null(null_logits[row[index] - row[first] : row[index + 1] - row[first]])
-            )
+            nulls = null_logits[row[index] - row[first] : row[index + 1] - row[first]]
+            null = tuple(min(nulls, key=sum, default=NO_WINDOW))  # of equal sums the first window wins
+            yield self._predict(index, spans, null)
 
     def _refuse_nan(self, first_window: int, *logits: Any) -> None:
         import numpy as np
@@ -881,11 +868,6 @@ class Decoder:
                 positions = np.where(valid[window], starts[window], 0)
                 result[window] = mask[positions]
         return result
-
-    @staticmethod
-    def _null(logits: list[list[float]]) -> tuple[float, float]:
-        """(start, end) logit of the null answer: the window with the smallest sum at [CLS], the first one wins."""
-        return tuple(min(logits, key=sum, default=NO_WINDOW))
 
     def _predict(self, example: int, spans: Iterable[tuple], null: tuple[float, float]) -> Prediction:
         nbest = self._nbest(example, spans, null)
@@ -939,7 +921,7 @@ def _top_positions(logits: Any, size: int) -> Any:
 
 
 def _softmax(scores: list[float]) -> list[float]:
-    """Probabilities of the kept candidates, in float64 and in the 2020 script's order of operations."""
+    """Probabilities of the kept candidates, in float64 and in the 2020 script's order; sum() rounds otherwise."""
     highest = max(scores)
     exponentials = [math.exp(score - highest) for score in scores]
     total = 0.0
@@ -972,7 +954,7 @@ class AnswerText:
         row = windows.context_row[example]
         if self._row[0] != row:
             span = slice(windows.contexts.first[row], windows.contexts.first[row + 1])
-            pieces = [self.piece(piece) for piece in windows.contexts.values[span].tolist()]
+            pieces = list(map(self.piece, windows.contexts.values[span].tolist()))
             words = windows.words(example)
             basic = list(map(self.basic, words)) if self.word_pieces else []
             self._row = (row, ContextText(words, pieces, windows.contexts.word[span].tolist(), basic))
@@ -1187,9 +1169,9 @@ def packed_attention(
 ) -> tuple[Any, None]:  # fmt: skip
     """Attention of sequences that lie end to end in one row: each token sees its own sequence only.
 
-    query, key, value: (1, heads, total tokens, head size). lengths: of the sequences; offsets: the same as int64
-    (B + 1,) on the GPU, where one jagged kernel does all sequences. Returns (1, total tokens, heads, head size).
-    On a CPU torch's fused kernel has no dropout and a slow backward for bfloat16, so training spells attention out.
+    query, key, value: (1, heads, total tokens, head size). lengths: of the sequences; offsets: where they begin and
+    end, as int32 (B + 1,) on the GPU, where one kernel does all. Returns (1, total tokens, heads, head size).
+    On a CPU torch's fused kernel has no dropout and a slow backward for bfloat16, so with gradients it is spelt out.
     """
     import torch
     from torch.nn.functional import scaled_dot_product_attention as attend
@@ -1197,22 +1179,39 @@ def packed_attention(
     if lengths is None:
         raise SquadError(f"{type(module).__name__} does not pass the sequence boundaries on")
     if offsets is not None:
-        limits = {"min_seqlen": min(lengths), "max_seqlen": max(lengths)}
-        jagged = [
-            torch.nested.nested_tensor_from_jagged(x[0].transpose(0, 1).contiguous(), offsets, **limits).transpose(1, 2)
-            for x in (query, key, value)
-        ]
-        return attend(*jagged, dropout_p=dropout, scale=scaling).transpose(1, 2).values().unsqueeze(0), None
+        return _attend_on_gpu(query, key, value, offsets, max(lengths), dropout, scaling).unsqueeze(0), None
     if query.device.type == "cpu" and torch.is_grad_enabled():
         scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-        attended = _attend_in_training(query[0] * scaling, key[0], value[0], lengths, dropout)
+        attended = _attend_with_gradients(query[0] * scaling, key[0], value[0], lengths, dropout)
         return attended.transpose(0, 1).unsqueeze(0), None
     parts = zip(*(x.split(lengths, dim=2) for x in (query, key, value)), strict=True)
     attended = torch.cat([attend(q, k, v, dropout_p=dropout, scale=scaling) for q, k, v in parts], dim=2)
     return attended.transpose(1, 2), None
 
 
-def _attend_in_training(query: Any, key: Any, value: Any, lengths: list[int], dropout: float) -> Any:
+def _attend_on_gpu(
+    query: Any, key: Any, value: Any, offsets: Any, longest: int, dropout: float, scaling: float | None
+) -> Any:
+    """(total tokens, heads, head size) by torch's kernels for sequences that lie end to end.
+
+    They are called by their inner names, as torch's own varlen_attn (which has no dropout) and nested tensors do: the
+    latter cost milliseconds of Python a layer, more than the kernel. The flash kernel takes half precision from
+    sm_80 on; float32, and float16 on older GPUs, go to the memory-efficient one.
+    """
+    import torch
+
+    query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
+    half = query.dtype in (torch.float16, torch.bfloat16) and query.shape[-1] % 8 == 0
+    if half and torch.cuda.get_device_capability(query.device) >= (8, 0):
+        flash = torch.ops.aten._flash_attention_forward
+        sizes = (offsets, offsets, longest, longest)
+        return flash(query, key, value, *sizes, dropout, False, False, scale=scaling)[0]
+    efficient = torch.ops.aten._efficient_attention_forward
+    inputs = (query[None], key[None], value[None], None, offsets, offsets, longest, longest)
+    return efficient(*inputs, dropout, 0, torch.is_grad_enabled(), scale=scaling)[0][0]
+
+
+def _attend_with_gradients(query: Any, key: Any, value: Any, lengths: list[int], dropout: float) -> Any:
     """softmax(query keyᵀ) with dropout, times value, for each sequence: (heads, total tokens, head size)."""
     import torch
 
@@ -1254,7 +1253,7 @@ def use_fast_dropout(model: Any) -> None:
                 return super().forward(values)
             return values * dropout_factors(values.numel(), self.p, values.dtype).view(values.shape)
 
-    for name, module in list(model.named_modules()):
+    for name, module in list(model.named_modules(remove_duplicate=False)):
         if type(module) is torch.nn.Dropout:
             model.set_submodule(name, FastDropout(module.p).train(module.training))
 
@@ -1273,14 +1272,18 @@ class WindowModel:
         )
         self.row_of_id: Any = None  # int64 (vocabulary,): the row of the trained embedding, where only some are kept
         self._stock_attention = model.config._attn_implementation
+        self._first_position = _first_position(model)
 
     @property
     def device(self) -> Any:
         return self.model.device
 
     def choose_layout(self, windows: Windows) -> None:
-        """Go padding-free when a trial on the first windows proves that it changes nothing for this model."""
-        error = self._try_padding_free(windows) if len(windows) else None
+        """Go padding-free when a trial on three windows proves that it changes nothing for this model.
+
+        The layout "max_length" stays, as it was asked for.
+        """
+        error = self._try_padding_free(windows) if len(windows) and self.layout != "max_length" else None
         if error:
             self.use("longest")
             name = type(self.model).__name__
@@ -1293,35 +1296,53 @@ class WindowModel:
         use_fast_dropout(self.model)
 
     def _try_padding_free(self, windows: Windows) -> str | None:
-        """None when padded and padding-free logits agree, else the reason in a few words."""
+        """None when padded and padding-free logits and gradients agree, else the reason in a few words.
+
+        The windows are the shortest, the one in the middle and the longest; TF32, which rounds to 1e-3, is off.
+        """
         import torch
         from transformers import AttentionInterface
 
         AttentionInterface.register(PADDING_FREE, packed_attention)
         order = windows.num_tokens().argsort(kind="stable")
         trial = sorted({int(order[0]), int(order[len(order) // 2]), int(order[-1])})
-        training = self.model.training
+        training, matmul = self.model.training, torch.backends.cuda.matmul
+        tf32, matmul.allow_tf32 = matmul.allow_tf32, False
         self.model.eval()
         try:
+            self.use("longest")
+            expected = self._trial(windows, trial)
+            self.use(PADDING_FREE)
+            found = self._trial(windows, trial)
             with torch.no_grad():
-                self.use("longest")
-                expected = self.logits(windows, trial) * 2
-                self.use(PADDING_FREE)
-                found = self.logits(windows, trial)
-            found += tuple(logits.detach() for logits in self.logits(windows, trial))  # as in training
+                evaluated = self.logits(windows, trial)
         except Exception as error:  # whatever a model does with inputs it was not made for
             return f"{type(error).__name__}: {_first_line(error)}"
         finally:
             self.model.train(training)
-        for a, b in zip(expected, found, strict=True):
+            matmul.allow_tf32 = tf32
+        names = ("logits", "logits", "gradients", "logits", "logits")
+        for name, a, b in zip(names, expected + expected[:2], found + evaluated, strict=True):
             finite = torch.isfinite(a)
             if not finite.any():
-                return "its logits are not numbers"
+                return f"its {name} are not numbers"
             scale = a[finite].abs().max().clamp(min=1.0)
             difference = ((a - b)[finite].abs().max() / scale).item()
             if not difference <= PROBE_TOLERANCE:
-                return f"its logits differ by {difference:.1e}"
+                return f"its {name} differ by {difference:.1e}"
         return None
+
+    def _trial(self, windows: Windows, indices: list[int]) -> tuple[Any, Any, Any]:
+        """Start and end logits, and what their sum has as the gradient of the model's first vector of weights.
+
+        That vector is the first layer norm in a BERT type, so the gradient has come through all layers.
+        """
+        import torch
+
+        start_logits, end_logits = self.logits(windows, indices)
+        first = next(parameter for parameter in self.model.parameters() if parameter.dim() == 1)
+        total = sum(logits[torch.isfinite(logits)].sum() for logits in (start_logits, end_logits))
+        return start_logits.detach(), end_logits.detach(), torch.autograd.grad(total, first)[0]
 
     def logits(self, windows: Windows, indices: Any) -> tuple[Any, Any]:
         """Start and end logits of the windows: float32 (B, width); -inf where a window has no token.
@@ -1355,13 +1376,16 @@ class WindowModel:
         order = first + (np.arange(last - first) if exact else np.argsort(tokens, kind="stable"))
         width = self.max_seq_length if exact else int(tokens.max(initial=1))
         result = tuple(np.full((last - first, width), -np.inf, np.float32) for _ in range(2))
+        parts = []  # on the device until all is queued, so that a GPU never waits
         with torch.no_grad():
             for begin in range(0, len(order), batch_size):
                 batch = order[begin : begin + batch_size]
-                for target, logits in zip(result, self.logits(windows, batch), strict=True):
-                    target[batch - first, : logits.shape[1]] = logits.cpu().numpy()
+                parts.append((batch - first, torch.stack(self.logits(windows, batch))))
                 if done:
                     done(len(batch))
+        for rows, logits in parts:
+            for target, values in zip(result, logits.cpu().numpy(), strict=True):
+                target[rows, : values.shape[1]] = values
         return result
 
     def inputs(self, windows: Windows, indices: Any) -> tuple[dict[str, Any], Any]:
@@ -1381,7 +1405,7 @@ class WindowModel:
         for name, values in arrays.items():
             padded[name][real] = values
         padded["attention_mask"] = real.astype(np.int64)
-        return {name: self._to_device(values) for name, values in padded.items()}, lengths.tolist()
+        return {name: self.to_device(values) for name, values in padded.items()}, lengths.tolist()
 
     def _packed_inputs(self, arrays: dict[str, Any], lengths: Any, pad_id: int) -> dict[str, Any]:
         """One row of tokens, filled up to a multiple of TOKEN_BUCKET by a last sequence that nobody reads.
@@ -1392,19 +1416,20 @@ class WindowModel:
         import numpy as np
 
         ends = lengths.cumsum()
-        arrays["position_ids"] = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths) + _first_position(self.model)
+        arrays["position_ids"] = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths) + self._first_position
         filler = -int(ends[-1]) % TOKEN_BUCKET
         if filler:
-            fill = {"input_ids": pad_id, "token_type_ids": 0, "position_ids": _first_position(self.model)}
+            fill = {"input_ids": pad_id, "token_type_ids": 0, "position_ids": self._first_position}
             arrays = {name: np.pad(row, (0, filler), constant_values=fill[name]) for name, row in arrays.items()}
             lengths, ends = np.append(lengths, filler), np.append(ends, ends[-1] + filler)
-        inputs = {name: self._to_device(row[None]) for name, row in arrays.items()}
+        inputs = {name: self.to_device(row[None]) for name, row in arrays.items()}
         inputs["lengths"] = lengths.tolist()
         if self.device.type == "cuda":
-            inputs["offsets"] = self._to_device(np.concatenate([[0], ends]))
+            inputs["offsets"] = self.to_device(np.concatenate([[0], ends]).astype(np.int32))
         return inputs
 
-    def _to_device(self, array: Any) -> Any:
+    def to_device(self, array: Any) -> Any:
+        """The array as a tensor on the model's device; on a GPU the copy does not wait."""
         import torch
 
         tensor = torch.from_numpy(array)
@@ -1453,6 +1478,7 @@ class AnswerOptions(NamedTuple):
     handle_impossible_answer: bool = False  # whether "" may be the answer
     align_to_words: bool = True  # widen answers to whole words
     doc_stride: int | None = None  # shared by neighbouring windows (default: 128, at most half a window)
+    window_step: int | None = None  # from one window to the next; takes the place of doc_stride (not in transformers)
     max_seq_len: int | None = None  # of a window (default: 384, or what the model takes)
     max_question_len: int = 64  # longer questions are cut
     batch_size: int | None = None  # windows (default: 32 on a GPU, 4 on a CPU)
@@ -1551,7 +1577,8 @@ class QuestionAnswerer:
         windows = Windows(examples, self.template, contexts, questions)
         windows.context_row, windows.question_row = context_index, question_index
         room = windows.room(settings.max_seq_len)
-        windows.cut(room, np.maximum(room - settings.doc_stride, 1))
+        step = room - settings.doc_stride if settings.window_step is None else np.minimum(room, settings.window_step)
+        windows.cut(room, np.maximum(step, 1))
         return windows, encodings
 
     def _answers(

@@ -9,12 +9,13 @@ import math
 import shutil
 import sys
 
+import numpy as np
 import pytest
 from conftest import ROOT, run_script
 from tiny_models import make_tiny_model
 
 import run_squad
-from utils_squad import SquadError, load_config, load_model, load_tokenizer, pipeline
+from utils_squad import Example, SquadError, load_config, load_model, load_tokenizer, pipeline
 
 GOLDEN = ROOT / "tests" / "golden"
 TINY = str(GOLDEN / "tiny_bert")
@@ -196,8 +197,10 @@ def test_the_stride_on_the_command_line_is_between_window_starts(sharp_folder, q
     long = "De stad ligt aan het water en is oud. " * 20 + CONTEXT
     flags = ["--max_seq_length", "64", "--max_query_length", "16", "--doc_stride", "20", "--no_cuda"]
     flags += ["--model_name_or_path", sharp_folder, "--question", QUESTION, "--context", long]
-    expected = qa(QUESTION, long, max_seq_len=64, max_question_len=16, doc_stride=64 - 16 - 3 - 20)
-    assert ask(capsys, *flags)[:2] == (0, [expected])
+    options = {"max_seq_len": 64, "max_question_len": 16, "window_step": 20}
+    assert ask(capsys, *flags)[:2] == (0, [qa(QUESTION, long, **options)])
+    windows, _ = qa._windows([Example("1", QUESTION, long, (), False)], qa._settings(options))
+    assert len(windows) > 8 and set(np.diff(windows.start)) == {20}
 
 
 def test_json_lines_on_standard_input(sharp_folder, qa, tmp_path):
@@ -265,6 +268,7 @@ def test_faults_of_questions_are_named_at_once(capsys):
         (["--do_predict", "--model_name_or_path", "x"], "--do_predict needs --predict_file"),
         (["--do_predict", "--model_name_or_path", "x", "--predict_file", "a.json"], "needs --output_dir"),
         (["--context", "x", "--do_eval"], "--context needs a --question"),
+        (["--context", "x", "--do_predict", "--predict_file", "a.jsonl"], "--context needs a --question"),
     ):
         with pytest.raises(SystemExit):
             run_squad.main(flags)
@@ -275,6 +279,7 @@ def test_faults_of_questions_are_named_at_once(capsys):
     ("content", "message"),
     [
         (b'{"question": "x", "context": "y"}\n{"question": ', "line 2 is not JSON"),
+        (b"\nnull\n", 'line 2 needs a "question" and a "context"'),
         (b'{"question": "x", "context": ""}\n', 'line 1 needs a "question" and a "context"'),
         (b"[1]\n", 'line 1 needs a "question" and a "context"'),
         (b"\n \n", "the file is empty"),

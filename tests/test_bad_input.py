@@ -218,6 +218,8 @@ BAD_FLAGS = {
     "--doc_stride 400": "leaves gaps",
     "--max_seq_length 10": "leaves no room for the context",
     "--seed -5": "--seed -5 must not be negative",
+    "--seed 99999999999999999999": "is too large; use a number below 2^63",
+    "--evaluate_during_training": "--evaluate_during_training needs --predict_file",
     "--fp16 --bf16": "--bf16 and --fp16 exclude each other",
     "--null_score_diff_threshold nan": "nan is not a number",
     "--do_eval": "--do_eval needs --predict_file",

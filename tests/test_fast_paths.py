@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 
 import numpy as np
 import pytest
@@ -62,19 +63,54 @@ def test_padding_free_windows_do_not_see_each_other(windows):
     assert torch.isneginf(among[1][alone.shape[1] :]).all()
 
 
-def test_jagged_kernel_is_the_attention_of_each_sequence():
+def varlen_inputs(device="cpu", dtype=torch.float32):
     torch.manual_seed(0)
     lengths = [5, 1, 9]
-    query, key, value = torch.randn(3, 1, 2, sum(lengths), 8).unbind(0)
-    module = argparse.Namespace(is_causal=False)
-    plain, _ = utils_squad.packed_attention(module, query, key, value, None, scaling=0.3, lengths=lengths)
-    offsets = torch.tensor([0, 5, 6, 15])
-    jagged, _ = utils_squad.packed_attention(
-        module, query, key, value, None, scaling=0.3, lengths=lengths, offsets=offsets
+    inputs = torch.randn(3, 1, 15, 2, 8, device=device, dtype=dtype).transpose(2, 3).unbind(0)
+    offsets = torch.tensor([0, 5, 6, 15], dtype=torch.int32, device=device)
+    return [x.requires_grad_() for x in inputs], lengths, offsets
+
+
+@pytest.mark.parametrize(
+    ("dtype", "capability", "kernel"),
+    [(torch.bfloat16, (9, 0), "_flash"), (torch.float32, (9, 0), "_efficient"), (torch.half, (7, 0), "_efficient")],
+)
+def test_the_gpu_kernels_get_the_sequences_as_they_lie(dtype, capability, kernel, monkeypatch):
+    """A stand-in for the kernel that does what torch's documentation of its arguments says."""
+    inputs, lengths, offsets = varlen_inputs(dtype=dtype)
+    plain, _ = utils_squad.packed_attention(None, *inputs, None, scaling=0.3, lengths=lengths)
+    called = []
+
+    def stand_in(query, key, value, *rest, scale):
+        called.append(rest)
+        begins = (rest[0] if kernel == "_flash" else rest[1]).tolist()
+        rows = [x.reshape(15, 2, 8).transpose(0, 1) for x in (query, key, value)]
+        parts = [[x[:, a:b] for x in rows] for a, b in itertools.pairwise(begins)]
+        attended = [torch.nn.functional.scaled_dot_product_attention(*part, scale=scale) for part in parts]
+        return (torch.cat(attended, dim=1).transpose(0, 1).reshape(query.shape), None)
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.ops.aten, f"{kernel}_attention_forward", stand_in)
+    found, _ = utils_squad.packed_attention(
+        None, *inputs, None, scaling=0.3, lengths=lengths, offsets=offsets, dropout=0.1
     )
-    assert torch.allclose(plain, jagged, atol=1e-6)
-    apart = torch.nn.functional.scaled_dot_product_attention(query[:, :, 6:], key[:, :, 6:], value[:, :, 6:], scale=0.3)
-    assert torch.allclose(plain[:, 6:], apart.transpose(1, 2), atol=1e-6)
+    assert torch.allclose(plain, found, atol=1e-6 if dtype == torch.float32 else 2e-2)
+    assert called[0] == (
+        (offsets, offsets, 9, 9, 0.1, False, False)
+        if kernel == "_flash"
+        else (None, offsets, offsets, 9, 9, 0.1, 0, True)
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_the_gpu_kernels_of_this_torch_take_our_arguments(dtype, monkeypatch):
+    """On tensors without content, which still check every argument and shape."""
+    inputs, lengths, offsets = varlen_inputs("meta", dtype)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    found, _ = utils_squad.packed_attention(None, *inputs, None, lengths=lengths, offsets=offsets, dropout=0.1)
+    assert found.shape == (1, 15, 2, 8) and found.dtype == dtype and found.requires_grad
+    if dtype != torch.float32:  # the backward of the other one has no such mode
+        assert [g.shape for g in torch.autograd.grad(found.sum(), inputs)] == [(1, 2, 15, 8)] * 3
 
 
 def test_a_model_that_ignores_the_boundaries_falls_back(windows, monkeypatch, caplog):
@@ -165,6 +201,29 @@ def test_the_exact_layout_keeps_the_dropout_of_torch():
     ]
     assert kinds == [{True}, {False}]
     assert exact.model.state_dict().keys() == fast.model.state_dict().keys()
+
+
+def test_a_backward_that_is_wrong_falls_back(windows, monkeypatch, caplog):
+    right = utils_squad.packed_attention
+
+    def wrong_gradient(*args, **kwargs):
+        attended, _ = right(*args, **kwargs)
+        return attended.detach() + 0 * attended, None
+
+    monkeypatch.setattr(utils_squad, "packed_attention", wrong_gradient)
+    runner = WindowModel(load_model(FOLDER, load_config(FOLDER)), "longest", 64)
+    runner.choose_layout(windows)
+    assert runner.layout == "longest" and "its gradients differ" in caplog.text
+
+
+def test_the_trial_leaves_tf32_as_it_was(windows):
+    matmul = torch.backends.cuda.matmul
+    matmul.allow_tf32 = True
+    try:
+        tiny_runner(windows, PADDING_FREE)
+        assert matmul.allow_tf32
+    finally:
+        matmul.allow_tf32 = False
 
 
 def make_args(**changes):

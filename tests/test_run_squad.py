@@ -144,6 +144,20 @@ def test_without_negatives_nothing_is_left_unanswered(tmp_path, monkeypatch):
     assert "" not in json.loads((tmp_path / "out" / "predictions_.json").read_text()).values()
 
 
+def test_default_names_under_data_dir_hold_to_the_end(tmp_path, monkeypatch):
+    """train-v2.0.json without unanswerable questions is treated as SQuAD 1.1, but is still that file."""
+    document = json.loads((GOLDEN / "mini_squad.json").read_text(encoding="utf-8"))
+    for article in document["data"]:
+        for paragraph in article["paragraphs"]:
+            paragraph["qas"] = [qa for qa in paragraph["qas"] if not qa["is_impossible"]]
+    for name in ("train-v2.0.json", "dev-v2.0.json"):
+        (tmp_path / name).write_text(json.dumps(document))
+    make_model(tmp_path / "model")
+    run_here(tmp_path, monkeypatch, "--max_steps", 1, "--train_file=", "--predict_file=", "--data_dir", tmp_path)
+    assert "train-v2.0.json" in (tmp_path / "out/README.md").read_text()
+    assert not (tmp_path / "out/null_odds_.json").exists()
+
+
 def test_all_checkpoints_are_scored_in_numeric_order(tmp_path, monkeypatch, capsys):
     make_model(tmp_path / "model")
     run_here(tmp_path, monkeypatch, "--max_steps", 12, "--save_steps", 4, "--eval_all_checkpoints")

@@ -544,9 +544,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("pred_file", nargs="+", help="predictions: {question id: answer text}; several make a table")
     official = parser.add_argument_group("the official script's options")
     add(official, "--out-file", "-o", metavar="FILE", help="write the results to this file (default: stdout)")
-    add(
-        official, "--na-prob-file", "-n", help="{question id: probability of no answer}; adds best_* and its thresholds"
-    )
+    add(official, "--na-prob-file", "-n", help="{question id: probability of no answer}; gives best_* a meaning")
     add(
         official, "--na-prob-thresh", "-t", type=float, default=1.0, metavar="P",
         help='count a question as answered with "" above this probability (default: 1.0, never)',

@@ -1689,7 +1689,7 @@ def resume_folder(args: argparse.Namespace) -> str | None:
 
 @contextlib.contextmanager
 def garbage_collector_off() -> Iterator[None]:
-    """For imports and loading: thousands of modules stay for good, and looking for garbage in them takes a fifth of it.
+    """For imports and loading: thousands of modules stay for good, and looking for garbage in them takes a sixth of it.
 
     What is there at the end is never looked through again.
     """

@@ -71,7 +71,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=24, help="kills before the run may end (24)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--more", default="--max_steps 400", help="flags for run_squad.py")
+    parser.add_argument("--more", default="--max_steps 600", help="flags for run_squad.py")
     args = parser.parse_args()
     random_, places = random.Random(args.seed), []
     with tempfile.TemporaryDirectory() as top:
@@ -83,7 +83,8 @@ def main() -> int:
         while len(places) < args.kills:
             place = run_and_kill(argv, broken, len(places) % 2 == 1, random_)
             if not place:
-                break
+                print("the run has ended: raise --more '--max_steps N'", file=sys.stderr)
+                return 1
             places.append(place)
             print(f"kill {len(places)} {place}, newest checkpoint {newest_step(broken)}", file=sys.stderr)
         finished = subprocess.run(argv, cwd=broken, capture_output=True, text=True)

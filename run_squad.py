@@ -786,8 +786,9 @@ class Trainer:
         for name, parameter in self.runner.model.named_parameters():
             moments = {k: tensors[f"{k}.{name}"] for k in ("step", "exp_avg", "exp_avg_sq") if f"{k}.{name}" in tensors}
             if moments and moments["exp_avg"].shape != parameter.shape:
-                changes = changed_flags(folder, self.args) or "the same flags; the file is not of this model"
-                raise SquadError(f"{folder}/{OPTIMIZER_FILE}: {name} has another shape; it was made with {changes}")
+                made_with = changed_flags(folder, self.args) or "another model"
+                fault = f"{name} has another shape, as it was made with {made_with}; resume with what it had"
+                raise SquadError(f"{folder}/{OPTIMIZER_FILE}: {fault}")
             if moments:  # AdamW as a plain loop counts its steps on the host
                 keep = {"step"} if self.exact else set()
                 moments = {k: v if k in keep else v.to(parameter.device) for k, v in moments.items()}

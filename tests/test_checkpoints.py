@@ -267,6 +267,13 @@ def test_flags_that_changed_since_the_checkpoint_are_said(small, unbroken, tmp_p
     assert expected in run.stderr
 
 
+def test_a_flag_that_changes_the_moments_is_named(small, unbroken, tmp_path):
+    shutil.copytree(unbroken("padding_free") / "out/checkpoint-2", tmp_path / "out/checkpoint-2")
+    run = Run(tmp_path, *options(small, "padding_free", "--resume", "--weight_decay", "0.01"))
+    assert run.wait() == 1 and "Traceback" not in run.stderr
+    assert "has another shape, as it was made with weight_decay 0.0 (now 0.01); resume with what it had" in run.stderr
+
+
 def test_state_holds_what_the_promise_names(unbroken):
     folder = unbroken("padding_free") / "out/checkpoint-6"
     state = json.loads((folder / STATE).read_text())

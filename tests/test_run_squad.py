@@ -11,10 +11,12 @@ import shlex
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
+import numpy as np
 import pytest
+import training_2020
 from conftest import ROOT, run_script
+from processes import curve, weights
 
 import run_squad
 
@@ -167,23 +169,68 @@ def test_all_checkpoints_are_scored_in_numeric_order(tmp_path, monkeypatch, caps
     assert (tmp_path / "out" / "predictions_4.json").exists()
 
 
-@pytest.mark.parametrize("name", ["defaults", "accumulated"])
-def test_training_has_the_bits_of_2020(name):
-    golden = json.loads(gzip.decompress((GOLDEN / "training.json.gz").read_bytes()))
-    import torch
+WINDOW_FLAGS = {"max_seq_length": 64, "doc_stride": 32, "max_query_length": 12}
+ACCUMULATED = {"gradient_accumulation_steps": 2, "learning_rate": 1e-3, "weight_decay": 0.01, "warmup_steps": 3}
+SETTINGS = {"defaults": training_2020.Settings(), "accumulated": training_2020.Settings(**ACCUMULATED)}
 
-    if torch.__version__.split("+")[0].rsplit(".", 1)[0] != golden["torch"].rsplit(".", 1)[0]:
-        pytest.skip(f"the golden bits are those of torch {golden['torch']}, this is {torch.__version__}")
-    if "avx2" not in Path("/proc/cpuinfo").read_text():
-        pytest.skip("the golden bits are those of a processor with AVX2")
-    environment = {**os.environ, **golden["environment"]}
-    program = [sys.executable, str(ROOT / "tests" / "exact_training.py"), name]
-    done = subprocess.run(program, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    found, expected = json.loads(done.stdout.splitlines()[-1]), golden["runs"][name]
-    assert found["losses"] == expected["losses"]
-    assert found["grad_norms"] == expected["grad_norms"]
-    assert found["final_sha256"] == expected["final_sha256"]
+
+@pytest.fixture(scope="module", params=SETTINGS)
+def both_trainings(request, tmp_path_factory):
+    """(name of the settings, our curve and weights, those of 2020's loop run beside it in this process)."""
+    settings = SETTINGS[request.param]
+    folder = tmp_path_factory.mktemp(request.param)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        ours = train_exactly(folder, settings)
+    model = load_tiny()
+    dataset = training_2020.padded(golden_windows(), WINDOW_FLAGS["max_seq_length"])
+    updates = training_2020.train(model, dataset, settings)
+    return request.param, ours, (updates, {name: p.detach().numpy().tobytes() for name, p in model.named_parameters()})
+
+
+def train_exactly(folder, settings):
+    """(curve by tag, bits of the weights) of run_squad.py --pad_to_max_length with these settings."""
+    flags = {**vars(settings), **WINDOW_FLAGS, "logging_steps": 1, "save_steps": 0, "output_dir": folder / "out"}
+    paths = {"model_name_or_path": GOLDEN / "tiny_bert", "train_file": GOLDEN / "mini_squad.json"}
+    argv = [part for name, value in {**flags, **paths}.items() for part in (f"--{name}", str(value))]
+    assert run_squad.main(["--model_type", "bert", "--do_train", "--pad_to_max_length", "--no_cuda", *argv]) == 0
+    return curve(folder / "runs"), weights(folder / "out")
+
+
+def load_tiny():
+    from transformers import BertForQuestionAnswering
+
+    return BertForQuestionAnswering.from_pretrained(GOLDEN / "tiny_bert", dtype="float32")
+
+
+def golden_windows():
+    from utils_squad import load_config, load_squad, load_tokenizer, make_windows, read_examples
+
+    tokenizer = load_tokenizer(str(GOLDEN / "tiny_bert"), load_config(str(GOLDEN / "tiny_bert")))
+    examples = read_examples(load_squad(str(GOLDEN / "mini_squad.json")))
+    return make_windows(examples, tokenizer, **WINDOW_FLAGS, training=True)
+
+
+def test_training_has_the_bits_of_2020s_loop_on_this_machine(both_trainings):
+    _, (points, found), (updates, expected) = both_trainings
+    for tag, key in ("loss", "loss"), ("train/grad_norm", "norm"), ("lr", "lr"):
+        bits = [(step, np.float32(update[key]).tobytes()) for step, update in enumerate(updates, 1)]
+        assert points[tag] == bits
+    assert found == expected
+
+
+def test_training_has_the_figures_of_4_57_6(both_trainings):
+    """Written down on another processor, so within the rounding of float32."""
+    name, (points, _), _ = both_trainings
+    golden = json.loads(gzip.decompress((GOLDEN / "training.json.gz").read_bytes()))
+    run = {key: np.array([float.fromhex(value) for value in run]) for key, run in golden["runs"][name].items()
+           if key in ("losses", "grad_norms", "learning_rates")}  # fmt: skip
+    losses = run["losses"].reshape(-1, SETTINGS[name].gradient_accumulation_steps).mean(axis=1)
+    # A point has the rate of the update that comes next, 0 after the last one.
+    rates = [*run["learning_rates"][1:], 0.0]
+    for tag, expected in ("loss", losses), ("train/grad_norm", run["grad_norms"]), ("lr", rates):
+        values = [np.frombuffer(bits, np.float32)[0] for _, bits in points[tag]]
+        np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-12)
 
 
 def test_every_legacy_flag_is_there():

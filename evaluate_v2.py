@@ -23,16 +23,9 @@ from functools import partial
 from itertools import accumulate, chain, compress, groupby
 from typing import Any
 
-from utils_squad import (
-    EXIT_OK,
-    SquadError,
-    atomic_write,
-    check_output_path,
-    exit_with_faults,
-    get_field,
-    read_json,
-    script_main,
-)
+from squadlib.console import EXIT_OK, SquadError, exit_with_faults, script_main
+from squadlib.data import get_field
+from squadlib.files import atomic_write, check_output_path, read_json
 
 VERSION = "1.0"  # part of the signature: raise it when a figure can change
 ARTICLES = {"en": ("a", "an", "the"), "nl": ("de", "het", "een")}  # words that the normalisation drops

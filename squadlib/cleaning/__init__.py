@@ -1,0 +1,1 @@
+"""Finding the answers of a translated file again: used by clean_squad.py."""

@@ -15,48 +15,33 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import gc
+import inspect
 import json
 import logging
 import math
 import os
-import shlex
 import sys
-import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from evaluate_v2 import best_thresholds, squad_evaluate
+from evaluate_v2 import best_thresholds, markdown_table, squad_evaluate
 from squadlib.console import (
     EXIT_OK,
     EXIT_USAGE,
     SquadError,
     exit_with_faults,
+    garbage_collector_off,
     logger,
     progress_bar,
     script_main,
     setup_logging,
+    torch_errors_explained,
 )
-from squadlib.data import Example, has_unanswerable, load_examples, read_questions
-from squadlib.files import read_json, read_text, write_json
-from squadlib.model.answering import pipeline
-from squadlib.model.layout import WindowModel
-from squadlib.model.loading import load_config, load_model, load_tokenizer, num_positions
-from squadlib.model.prediction import DECODE_BLOCK, Outcome, predict_file
-from squadlib.model.windows import Windows, make_windows
-from squadlib.training.checkpoints import (
-    ARGS_FILE,
-    STATE_FILE,
-    check_checkpoint,
-    list_checkpoints,
-    locked_output_dir,
-    newest_checkpoint,
-    save_final_model,
-)
-from squadlib.training.loop import Trainer, set_seed
-from squadlib.training.model_card import model_card, write_card
-from squadlib.training.processes import Processes, start_processes, torch_errors_explained
-from squadlib.training.tensorboard_log import TrainingLog
+from squadlib.data import OFFICIAL_NAMES, Example, has_unanswerable, load_examples, read_questions
+from squadlib.files import LOCK_FILE, read_json, read_text, write_json
+
+if TYPE_CHECKING:
+    from squadlib.training.evaluation import Outcome
+    from squadlib.training.fine_tuning import FineTuning
 
 NO_FLAGS = """\
 run_squad.py: error: no flags were given.
@@ -71,48 +56,6 @@ Put a backslash after `run_squad.py`, or paste this:
 
 `python run_squad.py --help` lists all flags.
 """
-DEFAULT_NAMES = {False: ("train-v1.1.json", "dev-v1.1.json"), True: ("train-v2.0.json", "dev-v2.0.json")}
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Prediction and scoring
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def score(outcome: Outcome, with_null: bool) -> dict[str, float]:
-    """The results dict of the 2020 script; real thresholds, from the null odds, are logged beside it."""
-    golds = outcome.golds
-    results = squad_evaluate(golds, outcome.predictions)
-    if with_null:
-        best = best_thresholds(golds, outcome.best_answers, outcome.null_odds)
-        logger.info("Thresholds on the null odds (--null_score_diff_threshold): %s", best)
-    return results
-
-
-def evaluate(
-    args: argparse.Namespace,
-    runner: WindowModel,
-    tokenizer: Any,
-    windows: Windows,
-    processes: Processes,
-    prefix: str = "",
-) -> Outcome:
-    """Predict, write the files, score."""
-    logger.info("***** Running evaluation %s *****", prefix)
-    logger.info("  Num examples = %d", len(windows.examples))
-    logger.info("  Num windows = %d", len(windows))
-    started = time.perf_counter()
-    outcome = predict_file(args, runner, tokenizer, windows, processes, prefix)
-    seconds = time.perf_counter() - started
-    logger.info("  Evaluation done in %.1f s (%.1f windows/s)", seconds, len(windows) / seconds)
-    results = score(outcome, args.version_2_with_negative) if processes.is_main else {}
-    return outcome._replace(results=results)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Answers on standard output
-# ---------------------------------------------------------------------------------------------------------------------
-
 ANSWER_FLAGS = {  # flag: option of utils_squad.pipeline, whose default holds where the flag is not given
     "max_seq_length": "max_seq_len",
     "max_query_length": "max_question_len",
@@ -121,46 +64,10 @@ ANSWER_FLAGS = {  # flag: option of utils_squad.pipeline, whose default holds wh
     "per_gpu_eval_batch_size": "batch_size",
     "version_2_with_negative": "handle_impossible_answer",
 }
+ANSWER_BLOCK = 256  # questions between two answers on standard output
 
-
-def answers_to_stdout(args: argparse.Namespace) -> bool:
-    """Whether this is one --question or a file of JSON lines: no output_dir is needed."""
-    lines = (args.predict_file or "") == "-" or (args.predict_file or "").endswith((".jsonl", ".ndjson"))
-    return args.question is not None or (args.do_predict and lines)
-
-
-def answer(args: argparse.Namespace, argv: list[str]) -> int:
-    """Answer as utils_squad.pipeline does: its dict as one line of JSON a question, the question's id in front."""
-    if args.question is not None:
-        context = args.context if args.context is not None else read_text(args.context_file)
-        records = [{"question": args.question, "context": context}]
-    else:
-        records = read_questions(os.path.join(args.data_dir, args.predict_file) if args.predict_file != "-" else "-")
-    options = answer_options(args, argv)
-    with garbage_collector_off():
-        config, tokenizer = load_config_and_tokenizer(args, args.model_name_or_path)
-        model = load_model(args.model_name_or_path, config, cache_dir=args.cache_dir or None)
-    qa = pipeline(model=model, tokenizer=tokenizer, device="cpu" if args.no_cuda else None, **options)
-    bar = progress_bar(total=len(records), unit="question", desc="Answering")
-    with bar:
-        for first in range(0, len(records), DECODE_BLOCK):
-            block = records[first : first + DECODE_BLOCK]
-            for record, found in zip(block, qa(block), strict=True):
-                answers = found if isinstance(found, dict) else {"answers": found}
-                named = {"id": record["id"]} if "id" in record else {}
-                print(json.dumps({**named, **answers}, ensure_ascii=False), flush=True)
-            bar.update(len(block))
-    return EXIT_OK
-
-
-def answer_options(args: argparse.Namespace, argv: list[str]) -> dict[str, Any]:
-    """Options of the pipeline from the flags that were given."""
-    parser = build_parser()
-    parser.set_defaults(doc_stride=None, **dict.fromkeys(ANSWER_FLAGS))
-    given = parser.parse_args(argv)
-    options = {option: getattr(given, flag) for flag, option in ANSWER_FLAGS.items()}
-    options["window_step"] = given.doc_stride
-    return options
+Group = argparse._ArgumentGroup
+T = TypeVar("T")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -187,7 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def add_model_flags(group: Any) -> None:
+def add_model_flags(group: Group) -> None:
     group.add_argument("--model_type", metavar="TYPE", help="bert, roberta, distilbert, …: the type of the model")
     group.add_argument("--model_name_or_path", metavar="NAME", help="hub name or folder; a checkpoint-N folder resumes")
     group.add_argument("--config_name", default="", metavar="NAME", help="configuration, if not the model's own")
@@ -201,7 +108,7 @@ def add_model_flags(group: Any) -> None:
     )
 
 
-def add_data_flags(group: Any) -> None:
+def add_data_flags(group: Group) -> None:
     group.add_argument("--data_dir", default="", metavar="DIR", help="folder of the files (default names: *-v2.0.json)")
     group.add_argument("--train_file", metavar="FILE", help="SQuAD JSON to train on")
     group.add_argument("--predict_file", metavar="FILE", help="SQuAD JSON to predict and score")
@@ -212,7 +119,7 @@ def add_data_flags(group: Any) -> None:
     group.add_argument("--threads", type=int, default=1, metavar="N", help="accepted; windows need no process pool")
 
 
-def add_task_flags(group: Any) -> None:
+def add_task_flags(group: Group) -> None:
     group.add_argument("--do_train", action="store_true", help="fine-tune on --train_file")
     group.add_argument("--do_eval", action="store_true", help="predict and score --predict_file")
     group.add_argument("--evaluate_during_training", action="store_true", help="score at every logging step too")
@@ -242,7 +149,7 @@ def add_task_flags(group: Any) -> None:
     group.add_argument("--verbose_logging", action="store_true", help="log debug messages")
 
 
-def add_answer_flags(group: Any) -> None:
+def add_answer_flags(group: Group) -> None:
     group.add_argument(
         "--do_predict",
         action="store_true",
@@ -254,7 +161,7 @@ def add_answer_flags(group: Any) -> None:
     group.add_argument("--context_file", metavar="FILE", help="the same from a text file (- for standard input)")
 
 
-def add_optimisation_flags(group: Any) -> None:
+def add_optimisation_flags(group: Group) -> None:
     for phase in ("train", "eval"):
         group.add_argument(
             f"--per_gpu_{phase}_batch_size",
@@ -280,7 +187,7 @@ def add_optimisation_flags(group: Any) -> None:
     )
 
 
-def add_output_flags(group: Any) -> None:
+def add_output_flags(group: Group) -> None:
     group.add_argument("--output_dir", metavar="DIR", help="folder for model, predictions and checkpoints")
     group.add_argument("--overwrite_output_dir", action="store_true", help="train into a folder that has files")
     group.add_argument("--resume", action="store_true", help="go on from the newest valid checkpoint in output_dir")
@@ -295,7 +202,7 @@ def add_output_flags(group: Any) -> None:
     )
 
 
-def add_device_flags(group: Any) -> None:
+def add_device_flags(group: Group) -> None:
     group.add_argument("--no_cuda", action="store_true", help="stay on the CPU")
     group.add_argument("--bf16", action="store_true", help="bfloat16 mixed precision (recent GPUs and CPUs)")
     group.add_argument("--fp16", action="store_true", help="float16 mixed precision (GPUs)")
@@ -405,10 +312,21 @@ def check_output_dir(args: argparse.Namespace) -> list[str]:
         return [f"--output_dir {folder}: {parent} is a file; name a folder"]
     if not os.access(parent, os.W_OK):
         return [f"--output_dir {folder}: {parent} is not writable; name another folder"]
-    in_use = os.path.isdir(folder) and os.listdir(folder)
+    in_use = os.path.isdir(folder) and set(os.listdir(folder)) - {LOCK_FILE}
     if args.do_train and in_use and not (args.overwrite_output_dir or args.resume):
         return [f"--output_dir {folder} has files; add --overwrite_output_dir to train into it, or --resume to go on"]
     return []
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What the flags mean
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def answers_to_stdout(args: argparse.Namespace) -> bool:
+    """Whether this is one --question or a file of JSON lines: no output_dir is needed."""
+    lines = (args.predict_file or "") == "-" or (args.predict_file or "").endswith((".jsonl", ".ndjson"))
+    return args.question is not None or (args.do_predict and lines)
 
 
 def data_path(args: argparse.Namespace, training: bool) -> str:
@@ -416,13 +334,15 @@ def data_path(args: argparse.Namespace, training: bool) -> str:
     named = args.train_file if training else args.predict_file
     if named:
         return os.path.join(args.data_dir, named)
-    names = DEFAULT_NAMES[args.version_2_with_negative is not False]
+    names = OFFICIAL_NAMES[args.version_2_with_negative is not False]
     return os.path.join(args.data_dir, names[0 if training else 1])
 
 
-def default_with_null(args: argparse.Namespace, path: str, examples: list[Example]) -> bool:
-    """--version_2_with_negative where it is not given: for new questions as in training, else as the data is."""
-    trained = os.path.join(args.model_name_or_path, ARGS_FILE)
+def answers_may_be_empty(args: argparse.Namespace, path: str, examples: list[Example]) -> bool:
+    """--version_2_with_negative; where it is not given: for new questions as in training, else as the data is."""
+    if args.version_2_with_negative is not None:
+        return args.version_2_with_negative
+    trained = os.path.join(args.model_name_or_path, "training_args.json")
     if args.do_predict and os.path.isfile(trained):
         with_null = bool(read_json(trained).get("version_2_with_negative"))
         logger.info("%s: --version_2_with_negative is %s, as in training", trained, "on" if with_null else "off")
@@ -430,119 +350,142 @@ def default_with_null(args: argparse.Namespace, path: str, examples: list[Exampl
     return has_unanswerable(path, examples)
 
 
-def wait_for_debugger(args: argparse.Namespace) -> None:
-    if not args.server_ip:
+def answer_options(argv: list[str]) -> dict[str, Any]:
+    """Options of the pipeline from the flags that were given."""
+    parser = build_parser()
+    parser.set_defaults(doc_stride=None, **dict.fromkeys(ANSWER_FLAGS))
+    given = parser.parse_args(argv)
+    options = {option: getattr(given, flag) for flag, option in ANSWER_FLAGS.items()}
+    options["window_step"] = given.doc_stride
+    return options
+
+
+def settings(kind: type[T], flags: dict[str, Any]) -> T:
+    """A dataclass of settings, whose fields have the names of flags."""
+    return kind(**{name: flags[name] for name in inspect.signature(kind).parameters})
+
+
+def wait_for_debugger(ip: str, port: str) -> None:
+    if not ip:
         return
     try:
         import debugpy
     except ImportError as error:
         raise SquadError("--server_ip needs the package debugpy: pip install debugpy") from error
-    debugpy.listen((args.server_ip, int(args.server_port)))
-    logger.info("waiting for a debugger at %s:%s", args.server_ip, args.server_port)
+    debugpy.listen((ip, int(port)))
+    logger.info("waiting for a debugger at %s:%s", ip, port)
     debugpy.wait_for_client()
 
 
-def log_start(argv: list[str], processes: Processes, args: argparse.Namespace) -> str:
-    """Command, versions, device and seed: logged, and returned as lines of a shell."""
-    import platform
-
-    import torch
-    import transformers
-
-    versions = f"Python {platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}"
-    place = f"device {processes.device}, {processes.world} process(es), seed {args.seed}"
-    logger.info("Command: run_squad.py %s", shlex.join(argv))
-    logger.info("%s; %s", versions, place)
-    if args.overwrite_cache:
-        logger.info("--overwrite_cache: nothing to overwrite, windows are made anew each time in seconds")
-    program = "python" if processes.world == 1 else f"torchrun --nproc_per_node={processes.world}"
-    lines = [f"{program} run_squad.py"]
-    for part in map(shlex.quote, argv):
-        lines += [part] if part.startswith("--") else [f"{lines.pop()} {part}"]
-    return " \\\n  ".join(lines) + f"\n# {versions}\n# {place}"
+def score(outcome: Outcome, with_null: bool) -> dict[str, float]:
+    """The results dict of the 2020 script; real thresholds, from the null odds, are logged beside it."""
+    golds = outcome.golds
+    results = squad_evaluate(golds, outcome.predictions)
+    if with_null:
+        best = best_thresholds(golds, outcome.best_answers, outcome.null_odds)
+        logger.info("Thresholds on the null odds (--null_score_diff_threshold): %s", best)
+    return results
 
 
-def training_windows(args: argparse.Namespace, tokenizer: Any, examples: list[Example], path: str) -> Windows:
-    windows = make_windows(examples, tokenizer, **window_flags(args), training=True)
-    if windows.dropped:
-        first = windows.dropped[0]
-        count = len(windows.dropped)
-        logger.warning("%s: %d questions dropped, answer not at its offset; the first is %s", path, count, first)
-    answerable = sum(not example.is_impossible for example in examples)
-    if len(windows.dropped) > answerable / 2:
-        raise SquadError(
-            f"{path}: {len(windows.dropped)} of {answerable} answers are not at their answer_start; were the contexts "
-            "edited? Run clean_squad.py again"
-        )
-    if not len(windows):
-        raise SquadError(f"{path}: no window to train on; every context is blank")
-    return windows
+# ---------------------------------------------------------------------------------------------------------------------
+# The run
+# ---------------------------------------------------------------------------------------------------------------------
 
 
-def window_flags(args: argparse.Namespace) -> dict[str, int]:
-    names = ("max_seq_length", "doc_stride", "max_query_length")
-    return {name: getattr(args, name) for name in names}
+def answer(args: argparse.Namespace, argv: list[str]) -> int:
+    """Answer as utils_squad.pipeline does: its dict as one line of JSON a question, the question's id in front."""
+    if args.question is not None:
+        context = args.context if args.context is not None else read_text(args.context_file)
+        records = [{"question": args.question, "context": context}]
+    else:
+        records = read_questions(os.path.join(args.data_dir, args.predict_file) if args.predict_file != "-" else "-")
+    with garbage_collector_off():
+        from squadlib.model.answering import pipeline
+        from squadlib.model.loading import load_config_and_tokenizer, load_model
+
+        parts = args.config_name, args.tokenizer_name, args.model_type, args.do_lower_case, args.cache_dir
+        config, tokenizer = load_config_and_tokenizer(args.model_name_or_path, *parts)
+        model = load_model(args.model_name_or_path, config, cache_dir=args.cache_dir)
+    device = "cpu" if args.no_cuda else None
+    qa = pipeline(model=model, tokenizer=tokenizer, device=device, **answer_options(argv))
+    with progress_bar(total=len(records), unit="question", desc="Answering") as bar:
+        for first in range(0, len(records), ANSWER_BLOCK):
+            block = records[first : first + ANSWER_BLOCK]
+            for record, found in zip(block, qa(block), strict=True):
+                answers = found if isinstance(found, dict) else {"answers": found}
+                named = {"id": record["id"]} if "id" in record else {}
+                print(json.dumps({**named, **answers}, ensure_ascii=False), flush=True)
+            bar.update(len(block))
+    return EXIT_OK
 
 
-def load_config_and_tokenizer(args: argparse.Namespace, folder: str) -> tuple[Any, Any]:
-    cache_dir, lower = args.cache_dir or None, args.do_lower_case
-    config = load_config(args.config_name or folder, model_type=args.model_type, cache_dir=cache_dir)
-    if args.model_type not in (None, config.model_type):
-        logger.warning("--model_type %s, but %s is of type %s; using that", args.model_type, folder, config.model_type)
-    return config, load_tokenizer(args.tokenizer_name or folder, config, do_lower_case=lower, cache_dir=cache_dir)
+def run(args: argparse.Namespace, argv: list[str], stack: contextlib.ExitStack) -> int:
+    """Load, train, save, predict, score, report. stack: holds the lock on output_dir until all is written."""
+    train_file, dev_file = data_path(args, True), data_path(args, False)
+    train_examples = load_examples(train_file, True) if args.do_train else []
+    wants_dev = args.do_eval or args.evaluate_during_training or args.do_predict
+    dev_examples = load_examples(dev_file, False, answers_required=not args.do_predict) if wants_dev else []
+    with_null = answers_may_be_empty(args, *((dev_file, dev_examples) if wants_dev else (train_file, train_examples)))
+    flags = {**vars(args), "version_2_with_negative": with_null}
+
+    with garbage_collector_off():
+        from squadlib.model.decoding import DecodingSettings
+        from squadlib.model.windows import WindowSettings, make_training_windows, make_windows
+        from squadlib.training import fine_tuning, model_card
+        from squadlib.training.checkpoints import locked_output_dir
+        from squadlib.training.evaluation import Evaluation
+        from squadlib.training.plan import TrainingSettings
+        from squadlib.training.processes import start_processes
+
+        processes = start_processes(args.local_rank, args.no_cuda)
+        facts = fine_tuning.log_start(argv, processes, args.seed)
+        if processes.is_main:
+            stack.enter_context(locked_output_dir(args.output_dir))
+        model = settings(fine_tuning.ModelSettings, flags)
+        runner, tokenizer, checkpoint = fine_tuning.load_start(model, processes)
+
+    evaluation, training, results = None, None, {}
+    sizes = settings(WindowSettings, flags)
+    if wants_dev:
+        windows = make_windows(dev_examples, tokenizer, **vars(sizes))
+        decoding = settings(DecodingSettings, flags)
+        batch_size = args.per_gpu_eval_batch_size
+        evaluation = Evaluation(windows, tokenizer, decoding, batch_size, processes, args.output_dir, score)
+    if args.do_train:
+        windows = make_training_windows(train_examples, tokenizer, sizes, train_file)
+    fine_tuning.agree_on_layout(runner, windows, processes)
+    if args.do_train:
+        how = settings(TrainingSettings, flags)
+        training = fine_tuning.FineTuning(how, runner, windows, tokenizer, processes, flags)
+        training.run(checkpoint, facts, evaluation)
+    if args.do_eval and evaluation:
+        results = fine_tuning.score_checkpoints(evaluation, model) if args.eval_all_checkpoints else {}
+        results = report(results, evaluation.run(runner), args.output_dir, training)
+    if training and processes.is_main:
+        files = {train_file: train_examples} | ({dev_file: dev_examples} if wants_dev else {})
+        card = settings(model_card.CardSettings, flags)
+        text = model_card.model_card(card, facts, runner.model, files, results, markdown_table)
+        model_card.write_card(args.output_dir, text)
+        training.finish(results)
+    if args.do_predict and evaluation:
+        evaluation.predict(runner)
+        logger.info("Saved %s", os.path.join(args.output_dir, "predictions_.json"))
+    processes.leave()
+    return EXIT_OK
 
 
-def load_runner(args: argparse.Namespace, folder: str, config: Any, processes: Processes) -> WindowModel:
-    """The model of `folder` on this process's device."""
-    model = load_model(folder, config, cache_dir=args.cache_dir or None)
-    limit = num_positions(model)
-    if args.max_seq_length > limit:
-        raise SquadError(f"{folder} has {limit} positions; --max_seq_length {args.max_seq_length} does not fit")
-    layout = "max_length" if args.pad_to_max_length else "longest"
-    return WindowModel(model.to(processes.device), layout, args.max_seq_length)
-
-
-def choose_layout(runner: WindowModel, windows: Windows, processes: Processes) -> None:
-    """Padding-free when the trial of every process went well, so that all have the same layout."""
-    runner.choose_layout(windows)
-    layouts = processes.gather(runner.layout)
-    agreed = processes.from_main("longest" if "longest" in layouts else runner.layout)
-    if agreed != runner.layout:
-        runner.use(agreed)
-
-
-def resume_folder(args: argparse.Namespace) -> str | None:
-    """The checkpoint to go on from: the model folder itself when it is a real one, or with --resume the newest."""
-    if not args.do_train:
-        return None
-    if os.path.isfile(os.path.join(args.model_name_or_path, STATE_FILE)):
-        check_checkpoint(args.model_name_or_path)
-        return args.model_name_or_path
-    if not args.resume:
-        return None
-    folder = newest_checkpoint(args.output_dir)
-    if folder is None:
-        logger.warning(
-            "--resume: no valid checkpoint in %s, starting from %s", args.output_dir, args.model_name_or_path
-        )
-    return folder
-
-
-@contextlib.contextmanager
-def garbage_collector_off() -> Iterator[None]:
-    """For imports and loading: thousands of modules stay for good, and looking for garbage in them takes a sixth of it.
-
-    What is there at the end is never looked through again.
-    """
-    was_on = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        if was_on:
-            gc.enable()
+def report(
+    others: dict[str, float], outcome: Outcome, output_dir: str, training: FineTuning | None
+) -> dict[str, float]:
+    """Write, print and log the scores. others: of checkpoints. Returns those of the model itself."""
+    if outcome.results:  # rank 0 has them
+        results = others | outcome.results
+        logger.info("Results: %s", results)
+        write_json(os.path.join(output_dir, "results_.json"), results)
+        print(json.dumps(results))
+    if training:
+        training.log_evaluation(outcome)
+    return outcome.results
 
 
 @script_main
@@ -557,128 +500,9 @@ def main(argv: list[str] | None = None) -> int:
     setup_logging("run_squad", logging.DEBUG if args.verbose_logging else logging.INFO)
     # A second thread that spins for work makes a busy machine twenty times slower; waiting passively costs nothing.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # must stand before torch is imported
-    wait_for_debugger(args)
+    wait_for_debugger(args.server_ip, args.server_port)
     with contextlib.ExitStack() as stack, torch_errors_explained():
         return answer(args, argv) if answers_to_stdout(args) else run(args, argv, stack)
-
-
-def run(args: argparse.Namespace, argv: list[str], stack: contextlib.ExitStack) -> int:
-    """Load, train, save, predict, score, report. stack: holds the lock on output_dir until all is written."""
-    train_file, dev_file = data_path(args, True), data_path(args, False)
-    train_examples = load_examples(train_file, True) if args.do_train else None
-    wants_dev = args.do_eval or args.evaluate_during_training or args.do_predict
-    dev_examples = load_examples(dev_file, False, not args.do_predict) if wants_dev else None
-    if args.version_2_with_negative is None:
-        shown = (dev_file, dev_examples) if wants_dev else (train_file, train_examples)
-        args = argparse.Namespace(**{**vars(args), "version_2_with_negative": default_with_null(args, *shown)})
-    with garbage_collector_off():
-        import torch
-
-        processes = start_processes(args.local_rank, args.no_cuda)
-        if not processes.is_main:
-            logging.getLogger().setLevel(logging.WARNING)
-        facts = log_start(argv, processes, args)
-        if args.bf16 and processes.device.type == "cuda" and torch.cuda.get_device_capability() < (8, 0):
-            raise SquadError("this GPU has no bfloat16; use --fp16")
-        if args.tf32:
-            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-        if processes.is_main:
-            stack.enter_context(locked_output_dir(args.output_dir))
-        resumed = processes.from_main(resume_folder(args) if processes.is_main else None)
-        folder = resumed or args.model_name_or_path
-        config, tokenizer = load_config_and_tokenizer(args, folder)
-        set_seed(args.seed)  # decides the weights of a new question-answering head
-        runner = load_runner(args, folder, config, processes)
-    dev_windows = make_windows(dev_examples, tokenizer, **window_flags(args)) if wants_dev else None
-    windows = training_windows(args, tokenizer, train_examples, train_file) if args.do_train else None
-    choose_layout(runner, windows if args.do_train else dev_windows, processes)
-
-    def evaluate_now() -> Outcome:
-        return evaluate(args, runner, tokenizer, dev_windows, processes)
-
-    log, results = None, {}
-    if args.do_train:
-        log = train(args, runner, tokenizer, windows, processes, evaluate_now, resumed, facts)
-    if args.do_eval:
-        results = report(args, runner, tokenizer, dev_windows, processes, log)
-    if log:
-        files = {train_file: train_examples} | ({dev_file: dev_examples} if wants_dev else {})
-        write_card(args.output_dir, model_card(args, facts, runner.model, files, results))
-        log.finish(results)
-    if args.do_predict:
-        predict_file(args, runner, tokenizer, dev_windows, processes, "")
-        logger.info("Saved %s", os.path.join(args.output_dir, "predictions_.json"))
-    processes.leave()
-    return EXIT_OK
-
-
-def train(
-    args: argparse.Namespace,
-    runner: WindowModel,
-    tokenizer: Any,
-    windows: Windows,
-    processes: Processes,
-    evaluate_now: Callable[[], Outcome],
-    resumed: str | None,
-    facts: str,
-) -> TrainingLog | None:
-    """Train from the start or from a checkpoint, then save the model into output_dir. Rank 0 returns its log."""
-    trainer = Trainer(args, runner, tokenizer, windows, processes, evaluate_now)
-    if resumed:
-        trainer.restore(resumed)
-    if processes.is_main:
-        trainer.log = TrainingLog(trainer, facts)
-    plan = trainer.plan
-    logger.info("***** Running training *****")
-    logger.info("  Num examples = %d", len(windows.examples))
-    logger.info("  Num windows = %d, layout %s", len(windows), runner.layout)
-    logger.info("  Windows per update = %d", plan.batch_size * plan.accumulation)
-    logger.info("  Total optimization steps = %d", plan.total_updates)
-    trainer.run()
-    if trainer.stop_signal:
-        logger.warning("stopped at step %d; the same command with --resume goes on", trainer.step)
-        raise SystemExit(128 + trainer.stop_signal)
-    logger.info(" global_step = %d, average loss = %s", trainer.step, trainer.total_loss / trainer.step)
-    if trainer.skipped:
-        logger.warning("%d updates were skipped for float16 overflow", trainer.skipped)
-    if trainer.used_rows:
-        trainer.used_rows.swap_out()
-    if processes.is_main:
-        save_final_model(args, runner.model, tokenizer)
-        logger.info("Saved the model to %s", args.output_dir)
-    processes.barrier()
-    if trainer.asked_to_stop:  # behind the last step
-        raise SystemExit(128 + trainer.asked_to_stop)
-    return trainer.log
-
-
-def report(
-    args: argparse.Namespace,
-    runner: WindowModel,
-    tokenizer: Any,
-    dev_windows: Windows,
-    processes: Processes,
-    log: TrainingLog | None,
-) -> dict[str, float]:
-    """Score the model, with --eval_all_checkpoints every checkpoint of output_dir before it."""
-    results: dict[str, float] = {}
-    for folder in list_checkpoints(args.output_dir) if args.eval_all_checkpoints else []:
-        step = folder.split("-")[-1]
-        logger.info("Loading checkpoint %s for evaluation", folder)
-        config = load_config(folder)
-        other = load_runner(args, folder, config, processes)
-        choose_layout(other, dev_windows, processes)
-        found = evaluate(args, other, tokenizer, dev_windows, processes, step).results
-        results |= {f"{key}_{step}": value for key, value in found.items()}
-    outcome = evaluate(args, runner, tokenizer, dev_windows, processes)
-    results |= outcome.results
-    if processes.is_main:
-        logger.info("Results: %s", results)
-        write_json(os.path.join(args.output_dir, "results_.json"), results)
-        print(json.dumps(results))
-    if log:
-        log.evaluation(outcome)
-    return outcome.results
 
 
 if __name__ == "__main__":

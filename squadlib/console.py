@@ -6,11 +6,13 @@ import argparse
 import contextlib
 import errno
 import functools
+import gc
 import logging
 import os
+import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -18,6 +20,7 @@ from tqdm import tqdm
 
 EXIT_OK, EXIT_BAD_DATA, EXIT_USAGE, EXIT_BLOCKED = 0, 1, 2, 75  # 75 is EX_TEMPFAIL of sysexits.h
 EXIT_INTERRUPTED, EXIT_BROKEN_PIPE, EXIT_TERMINATED = 130, 141, 143  # 128 + signal number
+MARKDOWN = re.compile(r"[][\\`*{}<>&|~$#!:@]|(?<![^\W_])_|_(?![^\W_])")  # what has a meaning; "_" has none in a word
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -102,3 +105,37 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
+
+
+def escape_markdown(text: str) -> str:
+    """`text` on one line, which Markdown and HTML show as it is."""
+    return MARKDOWN.sub(lambda found: f"&#{ord(found[0])};", " ".join(text.split()))
+
+
+@contextlib.contextmanager
+def torch_errors_explained() -> Iterator[None]:
+    """One sentence for the RuntimeErrors of torch that are not bugs: no memory, a GPU too old, a process that ended."""
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if "no kernel image" in text:
+            raise SquadError("this build of torch has no code for this GPU; the README says which one has") from error
+        if "out of memory" in text or "can't allocate memory" in text:
+            raise SquadError(
+                f"memory ran out ({text.splitlines()[0][:200]}); lower --per_gpu_train_batch_size and raise "
+                "--gradient_accumulation_steps by the same factor, or lower --per_gpu_eval_batch_size"
+            ) from error
+        if "gloo" in text or "NCCL" in text:
+            raise SquadError("another process of this run ended; its own message says why") from error
+        raise
+
+
+@contextlib.contextmanager
+def garbage_collector_off() -> Iterator[None]:
+    """For imports and loading: what they make stays, and looking for garbage in it takes a sixth of the time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

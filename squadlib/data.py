@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 from squadlib.console import SquadError, logger
 from squadlib.files import read_json, read_text
 
+OFFICIAL_NAMES = {False: ("train-v1.1.json", "dev-v1.1.json"), True: ("train-v2.0.json", "dev-v2.0.json")}  # by v2
+
 
 class Answer(NamedTuple):
     """One gold answer. answer_start: 0-based, in Python characters of the context."""
@@ -85,11 +87,11 @@ def _check_answer(answer: Any, context: str, place: str, offsets_required: bool)
         raise SquadError(f"{place}: answer_start {start} is past the end of a {len(context)}-character context")
 
 
-def get_field(record: Any, key: str, kind: type, place: str) -> Any:
+def get_field(record: Any, key: str, kind: type[list] | type[str], place: str) -> Any:
     """record[key] when it is of the wanted kind (list or str); else SquadError with the place and what was found."""
     if not isinstance(record, dict) or not isinstance(record.get(key), kind):
         found = type(record).__name__ if not isinstance(record, dict) else repr(record.get(key, "nothing"))[:40]
-        name = {list: "a list", str: "text"}[kind]
+        name = "a list" if kind is list else "text"
         raise SquadError(f'{place}: "{key}" should be {name}, found {found}')
     return record[key]
 

@@ -14,6 +14,8 @@ from typing import Any
 
 from squadlib.console import SquadError, describe_os_error
 
+LOCK_FILE = ".run_squad.lock"  # in an output_dir; it stays there, empty
+
 
 @contextlib.contextmanager
 def atomic_write(path: str, mode: str = "w") -> Iterator[Any]:
@@ -23,9 +25,9 @@ def atomic_write(path: str, mode: str = "w") -> Iterator[Any]:
     """
     path = os.path.realpath(path)  # a symbolic link keeps pointing at the new content
     temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}.tmp")
-    text_options = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    binary = "b" in mode
     try:
-        with open(temporary, mode, **text_options) as out:
+        with open(temporary, mode, encoding=None if binary else "utf-8", newline=None if binary else "\n") as out:
             yield out
             out.flush()
             os.fsync(out.fileno())

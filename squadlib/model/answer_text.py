@@ -6,9 +6,11 @@ import bisect
 import functools
 import itertools
 import unicodedata
-from typing import Any
+from collections.abc import Callable
+from typing import cast
 
 from tokenizers import normalizers, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from squadlib.model.pieces import clean_word
 from squadlib.model.windows import Windows
@@ -21,26 +23,25 @@ class AnswerText:
     answer is the whole words. Other tokenizers: the decoded pieces where they stand in the words, else the words.
     """
 
-    def __init__(self, tokenizer: Any, do_lower_case: bool) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, do_lower_case: bool) -> None:
         self.backend = tokenizer.backend_tokenizer
         self.word_pieces = type(self.backend.model).__name__ == "WordPiece"
         self.normalizer = normalizers.BertNormalizer(lowercase=do_lower_case)
         self.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         self.lower = do_lower_case
-        self.piece = functools.lru_cache(None)(self.backend.id_to_token)  # bounded by the vocabulary
+        self.piece = cast(Callable[[int], str], functools.lru_cache(None)(self.backend.id_to_token))
         self.basic = functools.lru_cache(1 << 16)(self._basic)
-        self._row: tuple[int, Any] = (-1, None)
+        self._contexts: dict[int, ContextText] = {}  # of one context at a time
 
     def context(self, windows: Windows, example: int) -> ContextText:
         """The whole context of an example; kept while the context is the same."""
-        row = windows.context_row[example]
-        if self._row[0] != row:
-            span = slice(windows.contexts.first[row], windows.contexts.first[row + 1])
-            pieces = list(map(self.piece, windows.contexts.values[span].tolist()))
+        row = int(windows.context_row[example])
+        if row not in self._contexts:
+            pieces = list(map(self.piece, windows.contexts[row].tolist()))
             words = windows.words(example)
             basic = list(map(self.basic, words)) if self.word_pieces else []
-            self._row = (row, ContextText(words, pieces, windows.contexts.word[span].tolist(), basic))
-        return self._row[1]
+            self._contexts = {row: ContextText(words, pieces, windows.contexts.words_of(row).tolist(), basic)}
+        return self._contexts[row]
 
     def cut(self, context: ContextText, first: int, last: int) -> str:
         """The answer that pieces first..last (inclusive) stand for."""
@@ -108,7 +109,7 @@ class ContextText:
         return number + bisect.bisect_right(self.letters, self.letters[first] + number) - 1 - first
 
 
-def lower_cases(tokenizer: Any) -> bool:
+def lower_cases(tokenizer: PreTrainedTokenizerFast) -> bool:
     """Whether the tokenizer lower-cases, read off what it does."""
     normalizer = tokenizer.backend_tokenizer.normalizer
     return normalizer is not None and normalizer.normalize_str("A").strip() == "a"

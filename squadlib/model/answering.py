@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 import torch
+from tokenizers import Encoding
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from squadlib.console import SquadError
 from squadlib.data import Example
-from squadlib.model.layout import WindowModel
+from squadlib.model.layout import LONGEST, WindowModel
 from squadlib.model.loading import load_config, load_model, load_tokenizer, num_positions
-from squadlib.model.pieces import PieceTable, distinct, flat_rows
-from squadlib.model.windows import Windows, pair_template
+from squadlib.model.pieces import ContextPieces, PieceTable, TokenisedExamples, distinct, ragged
+from squadlib.model.prediction import predict_logits
+from squadlib.model.template import pair_template
+from squadlib.model.windows import Windows, context_room, cut_windows
 
 ANSWER_BLOCK = 256  # questions whose logits are held at a time
 
@@ -25,15 +29,34 @@ class AnswerOptions(NamedTuple):
     max_answer_len: int = 15
     handle_impossible_answer: bool = False  # whether "" may be the answer
     align_to_words: bool = True  # widen answers to whole words
-    doc_stride: int | None = None  # shared by neighbouring windows (default: 128, at most half a window)
+    doc_stride: int = 128  # shared by neighbouring windows (default: at most half a window)
     window_step: int | None = None  # from one window to the next; takes the place of doc_stride (not in transformers)
-    max_seq_len: int | None = None  # of a window (default: 384, or what the model takes)
+    max_seq_len: int = 384  # of a window (default: at most what the model takes)
     max_question_len: int = 64  # longer questions are cut
-    batch_size: int | None = None  # windows (default: 32 on a GPU, 4 on a CPU)
+    batch_size: int = 4  # windows (default: 32 on a GPU)
+
+
+class Answer(TypedDict):
+    """What transformers' pipeline returns: the probability, the characters [start, end) of the context, their text."""
+
+    score: float
+    start: int
+    end: int
+    answer: str
+
+
+Option = int | None
+Model = str | os.PathLike | PreTrainedModel
+Tokenizer = str | os.PathLike | tuple | PreTrainedTokenizerFast  # tuple: ("name", {"use_fast": False})
 
 
 def pipeline(
-    task: str = "question-answering", model: Any = None, tokenizer: Any = None, *, device: Any = None, **options: Any
+    task: str = "question-answering",
+    model: Model | None = None,
+    tokenizer: Tokenizer | None = None,
+    *,
+    device: int | str | torch.device | None = None,
+    **options: Option,
 ) -> QuestionAnswerer:
     """A question answerer with the call and the results of transformers 4's pipeline("question-answering").
 
@@ -45,17 +68,18 @@ def pipeline(
     if model is None:
         raise SquadError('name a model: pipeline("question-answering", model="the output_dir of run_squad.py")')
     source = tokenizer[0] if isinstance(tokenizer, tuple) else tokenizer or model  # ("name", {"use_fast": False})
-    config = load_config(model) if isinstance(model, str | os.PathLike) else model.config
-    if isinstance(source, str | os.PathLike):
-        tokenizer = load_tokenizer(source, config)
-    elif source is model:
+    if isinstance(source, PreTrainedModel):
         raise SquadError("a model object needs tokenizer=… beside it")
-    if isinstance(model, str | os.PathLike):
-        model = load_model(model, config)
+    config = model.config if isinstance(model, PreTrainedModel) else load_config(os.fspath(model))
+    if not isinstance(source, PreTrainedTokenizerFast):
+        source = load_tokenizer(os.fspath(source), config)
+    if not isinstance(model, PreTrainedModel):
+        model = load_model(os.fspath(model), config)
     if device is None:
         device = 0 if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     device = ("cpu" if device < 0 else f"cuda:{device}") if isinstance(device, int) else device
-    return QuestionAnswerer(model.to(device).eval(), tokenizer, options)
+    model.to(device)  # type: ignore[arg-type]  # the annotation of transformers takes only a model
+    return QuestionAnswerer(model.eval(), source, options)
 
 
 class QuestionAnswerer:
@@ -66,33 +90,33 @@ class QuestionAnswerer:
     does top_k > 1. Several questions about one context: qa(question=[…], context="…").
     """
 
-    def __init__(self, model: Any, tokenizer: Any, options: dict[str, Any]) -> None:
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, options: dict[str, Option]) -> None:
         self.tokenizer, self.options, self.template = tokenizer, options, pair_template(tokenizer)
         self.num_positions = num_positions(model)
-        self.runner = WindowModel(model, "longest", int(min(384, tokenizer.model_max_length, self.num_positions)))
+        longest = int(min(384, tokenizer.model_max_length, self.num_positions))
+        self.runner = WindowModel(model, LONGEST, longest)
         self._settings({})
 
-    def __call__(self, *inputs: Any, question: Any = None, context: Any = None, **options: Any) -> Any:
+    def __call__(self, *inputs: Any, question: Any = None, context: Any = None, **options: Option) -> Any:
         settings = self._settings(options)
         examples, single = _question_examples(inputs, question, context)
-        answers: list[Any] = []
+        answers: list[list[Answer]] = []
         for first in range(0, len(examples), ANSWER_BLOCK):
             answers += self._answer_block(examples[first : first + ANSWER_BLOCK], settings)
-        if settings.top_k == 1:
-            answers = [found[0] for found in answers]
-        return answers[0] if single else answers
+        found = [best[0] for best in answers] if settings.top_k == 1 else answers
+        return found[0] if single else found
 
-    def _settings(self, options: dict[str, Any]) -> AnswerOptions:
+    def _settings(self, options: dict[str, Option]) -> AnswerOptions:
         """The options of one call, over those of the pipeline, with the defaults filled in."""
         options = {"top_k" if name == "topk" else name: value for name, value in {**self.options, **options}.items()}
         unknown = sorted(set(options) - set(AnswerOptions._fields))
         if unknown:
             raise SquadError(f"no such option: {', '.join(unknown)}; there are {', '.join(AnswerOptions._fields)}")
-        settings = AnswerOptions(**{name: value for name, value in options.items() if value is not None})
-        longest = self.runner.max_seq_length if settings.max_seq_len is None else settings.max_seq_len
-        batch_size = settings.batch_size or (4 if self.runner.device.type == "cpu" else 32)
-        stride = min(longest // 2, 128) if settings.doc_stride is None else settings.doc_stride
-        settings = settings._replace(max_seq_len=longest, doc_stride=stride, batch_size=batch_size)
+        given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+        longest = given.get("max_seq_len", self.runner.max_seq_length)
+        batch_size = 4 if self.runner.device.type == "cpu" else 32
+        defaults = {"max_seq_len": longest, "doc_stride": min(longest // 2, 128), "batch_size": batch_size}
+        settings = AnswerOptions(**{**defaults, **given})
         for name in ("top_k", "max_answer_len", "max_seq_len", "max_question_len", "batch_size"):
             if getattr(settings, name) < 1:
                 raise SquadError(f"{name} is {getattr(settings, name)}; it must be at least 1")
@@ -100,37 +124,46 @@ class QuestionAnswerer:
             raise SquadError(f"max_seq_len is {settings.max_seq_len}; this model takes {self.num_positions} tokens")
         return settings
 
-    def _answer_block(self, examples: list[Example], settings: AnswerOptions) -> list[list[dict[str, Any]]]:
+    def _answer_block(self, examples: list[Example], settings: AnswerOptions) -> list[list[Answer]]:
         windows, encodings = self._windows(examples, settings)
-        starts, ends = self.runner.predict(windows, 0, len(windows), settings.batch_size)
+        starts, ends = predict_logits(self.runner, windows, 0, len(windows), settings.batch_size)
         if np.isnan(starts).any() or np.isnan(ends).any():
             raise SquadError("the model's logits are not numbers; the checkpoint is broken")
         return [self._answers(windows, e, encodings, starts, ends, settings) for e in range(len(examples))]
 
-    def _windows(self, examples: list[Example], settings: AnswerOptions) -> tuple[Windows, list[Any]]:
+    def _windows(self, examples: list[Example], settings: AnswerOptions) -> tuple[Windows, list[Encoding]]:
         """The windows of a block, and the encoding of each distinct context, which knows the characters of a piece."""
         table = PieceTable(self.tokenizer)
-        context_rows, context_index = distinct(example.context for example in examples)
-        question_rows, question_index = distinct(example.question for example in examples)
-        encodings = table.backend.encode_batch(list(context_rows), add_special_tokens=False)
-        contexts = flat_rows([encoding.ids for encoding in encodings])
-        contexts.word = flat_rows([[-1 if w is None else w for w in e.word_ids] for e in encodings]).values
-        questions = table.questions(list(question_rows), settings.max_question_len)
-        windows = Windows(examples, self.template, contexts, questions)
-        windows.context_row, windows.question_row = context_index, question_index
-        room = windows.room(settings.max_seq_len)
+        contexts, context_row = distinct(example.context for example in examples)
+        questions, question_row = distinct(example.question for example in examples)
+        encodings = table.backend.encode_batch(contexts, add_special_tokens=False)
+        pieces = ragged([encoding.ids for encoding in encodings])
+        words = ragged([[-1 if w is None else w for w in encoding.word_ids] for encoding in encodings])
+        texts = TokenisedExamples(
+            examples,
+            ContextPieces(pieces.values, pieces.first, words.values),
+            table.questions(questions, settings.max_question_len),
+            context_row,
+            question_row,
+        )
+        room = context_room(texts, self.template, settings.max_seq_len)
         step = room - settings.doc_stride if settings.window_step is None else np.minimum(room, settings.window_step)
-        windows.cut(room, np.maximum(step, 1))
-        return windows, encodings
+        return cut_windows(texts, self.template, room, np.maximum(step, 1)), encodings
 
     def _answers(
-        self, windows: Windows, example: int, encodings: list[Any], starts: Any, ends: Any, settings: AnswerOptions
-    ) -> list[dict[str, Any]]:
+        self,
+        windows: Windows,
+        example: int,
+        encodings: list[Encoding],
+        starts: np.ndarray,
+        ends: np.ndarray,
+        settings: AnswerOptions,
+    ) -> list[Answer]:
         """The top_k answers of an example; the scores of the same text at several places are added up."""
         context = windows.examples[example].context
         offsets = encodings[windows.context_row[example]].offsets
         count = settings.top_k * 2 + 10 if settings.align_to_words else settings.top_k  # words may coincide
-        found: dict[str, dict[str, Any]] = {}
+        found: dict[str, Answer] = {}
         null_score = 1.0
         for window in range(windows.first_window[example], windows.first_window[example + 1]):
             words = windows.context_pieces(window)[1].tolist()
@@ -144,7 +177,7 @@ class QuestionAnswerer:
                 begin, finish = offsets[windows.start[window] + left][0], offsets[windows.start[window] + right][1]
                 text = context[begin:finish].strip()  # sentence pieces hold the space before a word
                 begin = context.index(text, begin)
-                answer = {"score": 0.0, "start": begin, "end": begin + len(text), "answer": text}
+                answer: Answer = {"score": 0.0, "start": begin, "end": begin + len(text), "answer": text}
                 if text:
                     found.setdefault(text.lower(), answer)["score"] += score
         answers = list(found.values())
@@ -177,12 +210,12 @@ def _question_examples(inputs: tuple, question: Any, context: Any) -> tuple[list
     return [Example(f"number {n}", q, c, (), False) for n, (q, c) in enumerate(pairs, 1)], single
 
 
-def _probabilities(logits: Any) -> Any:
+def _probabilities(logits: np.ndarray) -> np.ndarray:
     exponentials = np.exp(logits - logits.max())
     return exponentials / exponentials.sum()
 
 
-def _best_spans(start: Any, end: Any, longest: int, count: int) -> list[tuple[float, int, int]]:
+def _best_spans(start: np.ndarray, end: np.ndarray, longest: int, count: int) -> list[tuple[float, int, int]]:
     """The `count` most probable spans of up to `longest` pieces, as (probability, first, last), falling."""
     first = np.repeat(np.arange(len(start)), longest)
     last = first + np.tile(np.arange(longest), len(start))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from transformers import PreTrainedTokenizerFast
 
 from squadlib.console import SquadError
 from squadlib.model.answer_text import AnswerText
@@ -14,6 +16,16 @@ from squadlib.model.windows import Windows
 
 NO_WINDOW = (1000000.0, 0.0)  # null logits of a blank context: the 2020 script's "large and positive"
 INDEX_BITS = 20  # positions in a composite sort key; 2**20 is far above any max_seq_length
+
+
+@dataclass(frozen=True)
+class DecodingSettings:
+    """How an answer is chosen; see `Decoder`."""
+
+    n_best_size: int = 20
+    max_answer_length: int = 30
+    version_2_with_negative: bool = True
+    null_score_diff_threshold: float = 0.0
 
 
 class Candidate(NamedTuple):
@@ -45,7 +57,7 @@ class Decoder:
     def __init__(
         self,
         windows: Windows,
-        tokenizer: Any,
+        tokenizer: PreTrainedTokenizerFast,
         *,
         n_best_size: int = 20,
         max_answer_length: int = 30,
@@ -57,7 +69,7 @@ class Decoder:
         self.with_null, self.threshold = version_2_with_negative, null_score_diff_threshold
         self.answer_text = AnswerText(tokenizer, do_lower_case)
 
-    def decode(self, first: int, last: int, start_logits: Any, end_logits: Any) -> Iterator[Prediction]:
+    def decode(self, first: int, last: int, start_logits: np.ndarray, end_logits: np.ndarray) -> Iterator[Prediction]:
         """Predictions of examples [first, last).
 
         start_logits, end_logits: float32 (windows of these examples, width); -inf at positions that do not exist.
@@ -79,7 +91,7 @@ class Decoder:
             null = tuple(min(nulls, key=sum, default=NO_WINDOW))  # of equal sums the first window wins
             yield self._predict(index, spans, null)
 
-    def _refuse_nan(self, first_window: int, *logits: Any) -> None:
+    def _refuse_nan(self, first_window: int, *logits: np.ndarray) -> None:
         for values in logits:
             bad = np.flatnonzero(np.isnan(values).any(axis=1) | (values == np.inf).any(axis=1))
             if len(bad):
@@ -88,7 +100,9 @@ class Decoder:
                     f"question {example.qid}: the model's logits are not numbers; the checkpoint is broken"
                 )
 
-    def _candidates(self, first: int, last: int, start_logits: Any, end_logits: Any) -> tuple[Any, ...]:
+    def _candidates(
+        self, first: int, last: int, start_logits: np.ndarray, end_logits: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
         """All allowed spans of windows [first, last) in the order window, start rank, end rank.
 
         Returns window, first piece and last piece (within the window's context), float64 sum, and (start, end) logits.
@@ -109,7 +123,7 @@ class Decoder:
         end_logit = end_logits[window, end + offset[window]].astype(np.float64)
         return window + first, start, end, start_logit + end_logit, (start_logit, end_logit)
 
-    def _max_context(self, first: int, last: int, starts: Any, valid: Any) -> Any:
+    def _max_context(self, first: int, last: int, starts: np.ndarray, valid: np.ndarray) -> np.ndarray:
         """Whether each start has its maximum context in its own window: bool, shape of starts."""
         windows, result = self.windows, np.ones(starts.shape, bool)
         examples = np.unique(windows.example_index[first:last])
@@ -156,7 +170,7 @@ class Decoder:
         return nbest
 
 
-def _top_positions(logits: Any, size: int) -> Any:
+def _top_positions(logits: np.ndarray, size: int) -> np.ndarray:
     """Positions of the largest logits of each row, falling, ties by the lower position: int64 (W, size)."""
     width = logits.shape[1]
     size = min(size, width)

@@ -4,47 +4,65 @@ from __future__ import annotations
 
 import bisect
 import unicodedata
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from squadlib.data import Example
-from squadlib.model.pieces import WORD, PieceTable, distinct
-from squadlib.model.windows import Windows
+from squadlib.model.pieces import WORD, PieceTable, TokenisedExamples, distinct
+
+Span = tuple[int, int]  # first and last, of words or of pieces
 
 DROPPED = -2  # span of a training question whose answer is not in the words that its offset names
 NO_ANSWER = -1  # span of an unanswerable question
 
 
-def label_pieces(windows: Windows, table: PieceTable) -> Any:
+def label_pieces(texts: TokenisedExamples, table: PieceTable) -> np.ndarray:
     """First and last context piece of each example's first answer: int64 (E, 2), or NO_ANSWER or DROPPED twice."""
-    spans = np.full((len(windows.examples), 2), NO_ANSWER, np.int64)
-    answerable = [e for e, example in enumerate(windows.examples) if not example.is_impossible]
-    texts, rows = distinct(windows.examples[e].answers[0].text for e in answerable)
-    plain = table.texts(list(texts))
-    spaced = table.texts([" " + text for text in texts]) if table.word_prefix else plain
-    seen, starts, first_piece = -1, [], None
+    spans = np.full((len(texts.examples), 2), NO_ANSWER, np.int64)
+    answerable = [e for e, example in enumerate(texts.examples) if not example.is_impossible]
+    answers, rows = distinct(texts.examples[e].answers[0].text for e in answerable)
+    plain = table.texts(answers)
+    spaced = table.texts([" " + answer for answer in answers]) if table.word_prefix else plain
+    layouts: dict[int, WordLayout] = {}  # of one context at a time: questions of a paragraph follow each other
     for example, row in zip(answerable, rows, strict=True):
-        context_row = windows.context_row[example]
-        if context_row != seen:  # questions of a paragraph follow each other
-            seen, (starts, first_piece) = context_row, _word_layout(windows, example)
-        span = _answer_words(windows.examples[example], starts)
+        context_row = int(texts.context_row[example])
+        if context_row not in layouts:
+            layouts = {context_row: WordLayout.of(texts, example)}
+        layout = layouts[context_row]
         forms = (plain[row],) if spaced is plain else (plain[row], spaced[row])
-        spans[example] = _answer_pieces(windows.contexts[context_row], first_piece, span, forms)
-        if span and not table.by_word and spans[example][1] + 1 == first_piece[span[1] + 1]:
-            spans[example] = _trimmed_pieces(table, windows.examples[example], starts, span, first_piece)
+        spans[example] = _answer_span(table, texts.examples[example], layout, forms)
     return spans
 
 
-def _word_layout(windows: Windows, example: int) -> tuple[list[int], Any]:
-    """(first character of each word, first piece of each word and the end) of an example's context."""
-    starts = [match.start() for match in WORD.finditer(windows.examples[example].context)]
-    row = windows.context_row[example]
-    word_of_piece = windows.contexts.word[windows.contexts.first[row] : windows.contexts.first[row + 1]]
-    return starts, np.searchsorted(word_of_piece, np.arange(len(starts) + 1))
+@dataclass(frozen=True)
+class WordLayout:
+    """Where the words of a context begin: `characters` in its text, `first_piece` (words + 1,) among its `pieces`."""
+
+    characters: list[int]
+    first_piece: np.ndarray
+    pieces: np.ndarray
+
+    @classmethod
+    def of(cls, texts: TokenisedExamples, example: int) -> WordLayout:
+        row = texts.context_row[example]
+        characters = [match.start() for match in WORD.finditer(texts.examples[example].context)]
+        first_piece = np.searchsorted(texts.contexts.words_of(row), np.arange(len(characters) + 1))
+        return cls(characters, first_piece, texts.contexts[row])
 
 
-def _answer_words(example: Example, starts: list[int]) -> tuple[int, int] | None:
+def _answer_span(table: PieceTable, example: Example, layout: WordLayout, forms: tuple[np.ndarray, ...]) -> Span:
+    """First and last context piece of the answer. forms: the pieces of its text alone."""
+    words = _answer_words(example, layout.characters)
+    if words is None:
+        return DROPPED, DROPPED
+    span = _answer_pieces(layout, words, forms)
+    if not table.by_word and span[1] + 1 == layout.first_piece[words[1] + 1]:
+        return _trimmed_pieces(table, example, layout, words)
+    return span
+
+
+def _answer_words(example: Example, starts: list[int]) -> Span | None:
     """First and last word that the answer's offsets touch, or None when its text is not in those words."""
     text, start = example.answers[0]
     first = bisect.bisect_right(starts, start) - 1
@@ -62,15 +80,13 @@ def _squash(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
-def _answer_pieces(pieces: Any, first_piece: Any, span: tuple[int, int] | None, forms: tuple[Any, ...]) -> tuple:
+def _answer_pieces(layout: WordLayout, words: Span, forms: tuple[np.ndarray, ...]) -> Span:
     """First and last piece of the answer, shrunk to its own pieces where they stand inside the words' pieces.
 
     `(1895-1943)` with the answer `1895` -> the pieces of `1895` alone.
     """
-    if span is None:
-        return DROPPED, DROPPED
-    first, last = int(first_piece[span[0]]), int(first_piece[span[1] + 1]) - 1
-    within = pieces[first : last + 1].tolist()
+    first, last = int(layout.first_piece[words[0]]), int(layout.first_piece[words[1] + 1]) - 1
+    within = layout.pieces[first : last + 1].tolist()
     for form in (form.tolist() for form in forms):
         for shift in range(len(within) - len(form) + 1 if form else 0):
             if within[shift : shift + len(form)] == form:
@@ -78,14 +94,21 @@ def _answer_pieces(pieces: Any, first_piece: Any, span: tuple[int, int] | None, 
     return (first, last) if first <= last else (DROPPED, DROPPED)
 
 
-def _trimmed_pieces(table: PieceTable, example: Example, starts: list[int], span: tuple, first: Any) -> tuple:
+def _trimmed_pieces(table: PieceTable, example: Example, layout: WordLayout, words: Span) -> Span:
     """First and last piece that hold a character of the answer, for tokenizers without word pieces.
 
     Alone `counterflow` is `▁counterflow`, in `(counterflow),` it is `▁(` `counter` `flow` `),`.
     """
     text, start = example.answers[0]
     begin, end = start + len(text) - len(text.lstrip()), start + len(text.rstrip())
-    head, tail = (table.places(WORD.match(example.context, starts[word]).group()) for word in span)
-    inner = [i for i, (_, stop) in enumerate(head) if stop > begin - starts[span[0]]]
-    outer = [i for i, (place, _) in enumerate(tail) if place < end - starts[span[1]]]
-    return first[span[0]] + min(inner, default=0), first[span[1]] + max(outer, default=len(tail) - 1)
+    places = [layout.characters[word] for word in words]
+    head, tail = (table.places(_word_at(example.context, place)) for place in places)
+    inner = [i for i, (_, stop) in enumerate(head) if stop > begin - places[0]]
+    outer = [i for i, (place, _) in enumerate(tail) if place < end - places[1]]
+    first, last = (int(layout.first_piece[word]) for word in words)
+    return first + min(inner, default=0), last + max(outer, default=len(tail) - 1)
+
+
+def _word_at(context: str, place: int) -> str:
+    found = WORD.match(context, place)
+    return found.group() if found else ""

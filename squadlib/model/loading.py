@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import sys
-from typing import Any
 
 from transformers import (
     CONFIG_MAPPING,
@@ -14,23 +13,25 @@ from transformers import (
     AutoModelForQuestionAnswering,
     AutoTokenizer,
     PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
 )
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.utils import logging as transformers_logging
 
-from squadlib.console import SquadError
+from squadlib.console import SquadError, logger
 
 
-def load_config(name: str, *, model_type: str | None = None, cache_dir: str | None = None) -> Any:
+def load_config(name: str, *, model_type: str | None = None, cache_dir: str | None = None) -> PretrainedConfig:
     """The model's configuration. model_type picks the class for 2019-20 folders whose config.json does not name one."""
     try:
-        said, _ = PretrainedConfig.get_config_dict(name, cache_dir=cache_dir)
+        said, _ = PretrainedConfig.get_config_dict(name, cache_dir=cache_dir or None)
         if not said:
             raise SquadError(f"{name}: it has no config.json, or an empty one; download the folder again")
         if "model_type" in said:
-            config = AutoConfig.from_pretrained(name, cache_dir=cache_dir, trust_remote_code=False)
-        elif model_type in CONFIG_MAPPING:
-            config = CONFIG_MAPPING[model_type].from_pretrained(name, cache_dir=cache_dir)
+            config = AutoConfig.from_pretrained(name, cache_dir=cache_dir or None, trust_remote_code=False)
+        elif model_type is not None and model_type in CONFIG_MAPPING:
+            config = CONFIG_MAPPING[model_type].from_pretrained(name, cache_dir=cache_dir or None)
         else:
             raise SquadError(f"{name}: its config.json names no model_type; add one, bert or roberta for example")
     except SquadError:
@@ -46,22 +47,24 @@ def load_config(name: str, *, model_type: str | None = None, cache_dir: str | No
     return config
 
 
-def load_tokenizer(name: str, config: Any, *, do_lower_case: bool | None = None, cache_dir: str | None = None) -> Any:
+def load_tokenizer(
+    name: str, config: PretrainedConfig, *, do_lower_case: bool | None = None, cache_dir: str | None = None
+) -> PreTrainedTokenizerFast:
     """A fast tokenizer. do_lower_case None: what the folder says, and cased where a bare vocab.txt says nothing."""
     try:
-        said = get_tokenizer_config(name, cache_dir=cache_dir)
+        said = get_tokenizer_config(name, cache_dir=cache_dir or None)
         bare = os.path.isdir(name) and not os.path.exists(os.path.join(name, "tokenizer.json"))
         if do_lower_case is None and bare and os.path.exists(os.path.join(name, "vocab.txt")):
             do_lower_case = bool(said.get("do_lower_case", False))
         options = {} if do_lower_case is None else {"do_lower_case": do_lower_case}
         options["trust_remote_code"] = False  # the library's default is to ask at the terminal
-        tokenizer = AutoTokenizer.from_pretrained(name, config=config, cache_dir=cache_dir, **options)
+        tokenizer = AutoTokenizer.from_pretrained(name, config=config, cache_dir=cache_dir or None, **options)
     except Exception as error:  # the Rust core raises plain Exception, for a merges file that does not fit, say
         raise SquadError(
             f"{name}: no usable tokenizer ({first_line(error)}); check its vocabulary files or name another folder "
             "with --tokenizer_name"
         ) from error
-    if not getattr(tokenizer, "is_fast", False):
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise SquadError(f"{name}: {type(tokenizer).__name__} has no fast version; name another with --tokenizer_name")
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise SquadError(f"{name}: it has no vocabulary file; download it again or name a folder with --tokenizer_name")
@@ -73,12 +76,29 @@ def load_tokenizer(name: str, config: Any, *, do_lower_case: bool | None = None,
     return tokenizer
 
 
-def load_model(name: str, config: Any, *, cache_dir: str | None = None) -> Any:
+def load_config_and_tokenizer(
+    folder: str,
+    config_name: str | None = None,
+    tokenizer_name: str | None = None,
+    model_type: str | None = None,
+    do_lower_case: bool | None = None,
+    cache_dir: str | None = None,
+) -> tuple[PretrainedConfig, PreTrainedTokenizerFast]:
+    """Of a model folder, unless other names are given for them."""
+    config = load_config(config_name or folder, model_type=model_type, cache_dir=cache_dir)
+    if model_type not in (None, config.model_type):
+        logger.warning("--model_type %s, but %s is of type %s; using that", model_type, folder, config.model_type)
+    return config, load_tokenizer(
+        tokenizer_name or folder, config, do_lower_case=do_lower_case, cache_dir=cache_dir or None
+    )
+
+
+def load_model(name: str, config: PretrainedConfig, *, cache_dir: str | None = None) -> PreTrainedModel:
     """A model with a question-answering head. Weights come from safetensors or a plain state dict; code never runs."""
     if not sys.stderr.isatty():
         transformers_logging.disable_progress_bar()
     # float32 as in 2020: transformers 5 would keep the half precision of a checkpoint that was stored so.
-    options = {"cache_dir": cache_dir, "trust_remote_code": False, "dtype": "float32"}
+    options = {"cache_dir": cache_dir or None, "trust_remote_code": False, "dtype": "float32"}
     try:
         return AutoModelForQuestionAnswering.from_pretrained(name, config=config, **options)
     except Exception as error:
@@ -95,7 +115,7 @@ def first_line(error: BaseException) -> str:
     return " ".join(lines[: 2 if lines[0].endswith(":") else 1])[:200] if lines else ""
 
 
-def _first_position(model: Any) -> int:
+def first_position(model: PreTrainedModel) -> int:
     """Position id of the first token: RoBERTa types start behind the padding id of the position embedding."""
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
@@ -103,7 +123,7 @@ def _first_position(model: Any) -> int:
     return 0
 
 
-def num_positions(model: Any) -> float:
+def num_positions(model: PreTrainedModel) -> float:
     """The longest window that the model takes, in tokens; RoBERTa's 514 positions are 512 tokens."""
     positions = getattr(model.config, "max_position_embeddings", None)
-    return positions - _first_position(model) if positions else math.inf
+    return positions - first_position(model) if positions else math.inf

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention as attend
 
 from squadlib.console import SquadError
 
 
 def packed_attention(
-    module: Any, query: Any, key: Any, value: Any, attention_mask: Any, scaling: float | None = None,
-    dropout: float = 0.0, lengths: list[int] | None = None, offsets: Any = None, **_: Any
-) -> tuple[Any, None]:  # fmt: skip
+    module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
+    scaling: float | None = None, dropout: float = 0.0, lengths: list[int] | None = None,
+    offsets: Tensor | None = None, **_: object
+) -> tuple[Tensor, None]:  # fmt: skip
     """Attention of sequences that lie end to end in one row: each token sees its own sequence only.
 
     query, key, value: (1, heads, total tokens, head size). lengths: of the sequences; offsets: where they begin and
@@ -35,8 +35,8 @@ def packed_attention(
 
 
 def _attend_on_gpu(
-    query: Any, key: Any, value: Any, offsets: Any, longest: int, dropout: float, scaling: float | None
-) -> Any:
+    query: Tensor, key: Tensor, value: Tensor, offsets: Tensor, longest: int, dropout: float, scaling: float | None
+) -> Tensor:
     """(total tokens, heads, head size) by torch's kernels for sequences that lie end to end.
 
     They are called by their inner names, as torch's own varlen_attn (which has no dropout) and nested tensors do: the
@@ -54,7 +54,7 @@ def _attend_on_gpu(
     return efficient(*inputs, dropout, 0, torch.is_grad_enabled(), scale=scaling)[0][0]
 
 
-def _attend_with_gradients(query: Any, key: Any, value: Any, lengths: list[int], dropout: float) -> Any:
+def _attend_with_gradients(query: Tensor, key: Tensor, value: Tensor, lengths: list[int], dropout: float) -> Tensor:
     """softmax(query keyᵀ) with dropout, times value, for each sequence: (heads, total tokens, head size)."""
     sizes = [len(query) * length**2 for length in lengths]
     factors = dropout_factors(sum(sizes), dropout, query.dtype).split(sizes) if dropout else [None] * len(lengths)
@@ -65,7 +65,7 @@ def _attend_with_gradients(query: Any, key: Any, value: Any, lengths: list[int],
     return torch.cat(attended, dim=1)
 
 
-def dropout_factors(size: int, probability: float, dtype: Any) -> Any:
+def dropout_factors(size: int, probability: float, dtype: torch.dtype) -> Tensor:
     """What dropout multiplies with: (size,) of 0 with `probability`, a multiple of 2⁻¹⁶, and else 1/(1 - probability).
 
     16 random bits an element, from numpy's SFC64 with a seed drawn from torch's generator: a sixth of the time that
@@ -81,15 +81,17 @@ def dropout_factors(size: int, probability: float, dtype: Any) -> Any:
     return factors.mul_(2**16 / (2**16 - dropped))
 
 
-def use_fast_dropout(model: Any) -> None:
-    """Exchange the dropout modules for ones that take their random numbers from `dropout_factors` on a CPU."""
+class FastDropout(torch.nn.Dropout):
+    """Dropout that takes its random numbers from `dropout_factors` on a CPU."""
 
-    class FastDropout(torch.nn.Dropout):
-        def forward(self, values: Any) -> Any:
-            if values.device.type != "cpu" or not self.training or self.p == 0:
-                return super().forward(values)
-            return values * dropout_factors(values.numel(), self.p, values.dtype).view(values.shape)
+    def forward(self, values: Tensor) -> Tensor:
+        if values.device.type != "cpu" or not self.training or self.p == 0:
+            return super().forward(values)
+        return values * dropout_factors(values.numel(), self.p, values.dtype).view(values.shape)
 
+
+def use_fast_dropout(model: torch.nn.Module) -> None:
+    """Exchange a model's dropout modules for fast ones."""
     for name, module in list(model.named_modules(remove_duplicate=False)):
         if type(module) is torch.nn.Dropout:
             model.set_submodule(name, FastDropout(module.p).train(module.training))

@@ -1,22 +1,51 @@
-"""Predictions of a file of questions."""
+"""From windows to logits, and from predictions to the three files of the 2020 script."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from types import TracebackType
 
-from squadlib.console import SquadError, describe_os_error, progress_bar
-from squadlib.data import Example
+import numpy as np
+import torch
+
+from squadlib.console import SquadError, describe_os_error
 from squadlib.files import atomic_write
-from squadlib.model.answer_text import lower_cases
-from squadlib.model.decoding import Decoder, Prediction
-from squadlib.model.layout import WindowModel
+from squadlib.model.decoding import Prediction
+from squadlib.model.layout import MAX_LENGTH, WindowModel
 from squadlib.model.windows import Windows
-from squadlib.training.optimisation import autocast
-from squadlib.training.processes import Processes
+
+
+def predict_logits(
+    runner: WindowModel,
+    windows: Windows,
+    first: int,
+    last: int,
+    batch_size: int,
+    done: Callable[[int], object] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Start and end logits of windows [first, last): float32 (last - first, width), -inf where there is no token.
+
+    Batches are made of windows of like length, but for MAX_LENGTH. done: called with the size of each batch.
+    """
+    tokens = windows.num_tokens()[first:last]
+    exact = runner.layout == MAX_LENGTH
+    order = first + (np.arange(last - first) if exact else np.argsort(tokens, kind="stable"))
+    width = runner.max_seq_length if exact else int(tokens.max(initial=1))
+    result = np.full((2, last - first, width), -np.inf, np.float32)
+    parts = []  # on the device until all is queued, so that a GPU never waits
+    with torch.no_grad(), runner.autocast():
+        for begin in range(0, len(order), batch_size):
+            batch = order[begin : begin + batch_size]
+            parts.append((batch - first, torch.stack(runner.logits(windows, batch))))
+            if done:
+                done(len(batch))
+    for rows, logits in parts:
+        for target, values in zip(result, logits.cpu().numpy(), strict=True):
+            target[rows, : values.shape[1]] = values
+    return result[0], result[1]
 
 
 class PredictionFiles:
@@ -57,67 +86,11 @@ class PredictionFiles:
             except OSError as error:
                 raise SquadError(describe_os_error(error, path)) from error
 
-    def __exit__(self, *error: Any) -> bool | None:
-        if error[0] is not None:
-            return self._stack.__exit__(*error)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        if error is not None:
+            return self._stack.__exit__(kind, error, trace)
         with self._stack:  # all files are whole before the first one replaces its old version
             self._write("\n}\n", "\n}\n", "\n}\n", flush=True)
         return None
-
-
-DECODE_BLOCK = 256  # examples whose logits are held at a time
-
-
-class Outcome(NamedTuple):
-    """Predictions of a file, by question id in file order; best_answers are those without the null answer."""
-
-    examples: list[Example]
-    predictions: dict[str, str]
-    best_answers: dict[str, str]
-    null_odds: dict[str, float]
-    results: dict[str, float]  # scores; {} where there are none, and on all ranks but 0
-
-    @property
-    def golds(self) -> dict[str, list[str]]:
-        return {example.qid: [answer.text for answer in example.answers] for example in self.examples}
-
-
-def predict_file(
-    args: argparse.Namespace, runner: WindowModel, tokenizer: Any, windows: Windows, processes: Processes, prefix: str
-) -> Outcome:
-    """Predict every question and stream the prediction files; all processes share the work, rank 0 writes."""
-    outcome = Outcome(windows.examples, {}, {}, {}, {})
-    decoder = Decoder(
-        windows,
-        tokenizer,
-        n_best_size=args.n_best_size,
-        max_answer_length=args.max_answer_length,
-        version_2_with_negative=args.version_2_with_negative,
-        null_score_diff_threshold=args.null_score_diff_threshold,
-        do_lower_case=lower_cases(tokenizer),
-    )
-    files = PredictionFiles(args.output_dir, prefix, null_odds=args.version_2_with_negative)
-    count = len(windows.examples)
-    blocks = [(first, min(first + DECODE_BLOCK, count)) for first in range(0, count, DECODE_BLOCK)]
-    bar = progress_bar(total=len(windows), unit="window", desc="Evaluating")
-    runner.model.eval()
-    with bar, files if processes.is_main else contextlib.nullcontext():
-        for turn in range(0, len(blocks), processes.world):
-            mine = blocks[turn + processes.rank : turn + processes.rank + 1]
-            predictions = [p for block in mine for p in decode_block(args, runner, decoder, block, bar)]
-            for part in processes.gather(predictions):
-                for prediction in part:
-                    files.write(prediction)
-                    outcome.predictions[prediction.qid] = prediction.text
-                    outcome.best_answers[prediction.qid] = next(c.text for c in prediction.nbest if c.text)
-                    outcome.null_odds[prediction.qid] = prediction.null_odds
-    return outcome
-
-
-def decode_block(args: argparse.Namespace, runner: WindowModel, decoder: Decoder, block: tuple, bar: Any) -> list:
-    """Predictions of examples [block[0], block[1])."""
-    windows = decoder.windows
-    first, last = (int(windows.first_window[example]) for example in block)
-    with autocast(args, runner.device):
-        logits = runner.predict(windows, first, last, args.per_gpu_eval_batch_size, bar.update)
-    return list(decoder.decode(*block, *logits))

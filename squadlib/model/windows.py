@@ -3,48 +3,46 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from transformers import PreTrainedTokenizerFast
 
-from squadlib.console import SquadError
+from squadlib.console import SquadError, logger
 from squadlib.data import Example
 from squadlib.model.labels import DROPPED, label_pieces
-from squadlib.model.pieces import WORD, PieceTable, Ragged, distinct
+from squadlib.model.pieces import WORD, PieceTable, TokenisedExamples, tokenise
+from squadlib.model.template import PairTemplate, pair_template
 
 
-class PairTemplate(NamedTuple):
-    """Special ids around a question and a context piece list, and the segment ids of the five parts.
+@dataclass(frozen=True)
+class WindowSettings:
+    """Lengths in tokens; see `make_windows`."""
 
-    BERT: [CLS] question [SEP] context [SEP]; RoBERTa: <s> question </s></s> context </s>.
+    max_seq_length: int = 384
+    doc_stride: int = 128
+    max_query_length: int = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Windows(TokenisedExamples):
+    """All windows of a file: beside the pieces of its texts, five integers a window. Made by `cut_windows`.
+
+    first_window: int64 (E + 1,), example e has the windows [first_window[e], first_window[e + 1]). Per window, int32
+    (W,): example_index, start and length (pieces of the context, relative to its first piece), start_position and
+    end_position (training labels, positions in the window). dropped: ids of training questions whose answer is not in
+    the words that its offset names.
     """
 
-    prefix: tuple[int, ...]
-    middle: tuple[int, ...]
-    suffix: tuple[int, ...]
-    segments: tuple[int, int, int, int, int]
-    pad_id: int
-    cls_index: int
-
-    @property
-    def num_special(self) -> int:
-        return len(self.prefix) + len(self.middle) + len(self.suffix)
-
-
-class Windows:
-    """All windows of a file: the pieces of each distinct context once, and five integers a window.
-
-    examples: the questions, in file order. first_window: int64 (E + 1,), windows of example e are
-    [first_window[e], first_window[e + 1]). Per window, int32 (W,): example_index, start and length (pieces of the
-    context, relative to its first piece), start_position and end_position (training labels, positions in the window).
-    dropped: ids of training questions whose answer is not in the words that its offset names.
-    """
-
-    def __init__(self, examples: list[Example], template: PairTemplate, contexts: Ragged, questions: Ragged) -> None:
-        self.examples, self.template = examples, template
-        self.contexts, self.questions = contexts, questions
-        self.dropped: list[str] = []
+    template: PairTemplate
+    first_window: np.ndarray
+    example_index: np.ndarray
+    start: np.ndarray
+    length: np.ndarray
+    start_position: np.ndarray
+    end_position: np.ndarray
+    dropped: list[str]
 
     def __len__(self) -> int:
         return len(self.example_index)
@@ -53,7 +51,7 @@ class Windows:
         """The context of an example as the whitespace words that predictions are cut from."""
         return WORD.findall(self.examples[example].context)
 
-    def context_pieces(self, window: int) -> tuple[Any, Any]:
+    def context_pieces(self, window: int) -> tuple[np.ndarray, np.ndarray]:
         """(piece ids, word index of each piece) of one window, both int32 (length,)."""
         row = self.context_row[self.example_index[window]]
         first = self.contexts.first[row] + self.start[window]
@@ -65,7 +63,7 @@ class Windows:
         question = self.questions.length(self.question_row[self.example_index[window]])
         return len(self.template.prefix) + question + len(self.template.middle)
 
-    def num_tokens(self) -> Any:
+    def num_tokens(self) -> np.ndarray:
         """Real tokens of each window, specials included: int64 (W,)."""
         rows = self.question_row[self.example_index]
         return self.length + (self.questions.first[rows + 1] - self.questions.first[rows]) + self.template.num_special
@@ -78,12 +76,15 @@ class Windows:
             digest.update(array.astype("<i4").tobytes())
         return digest.hexdigest()
 
-    def assemble(self, indices: Iterable[int]) -> tuple[Any, Any, Any]:
+    def assemble(self, indices: Iterable[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Windows `indices` laid end to end without padding.
 
         Returns input_ids and token_type_ids, int64 (total tokens,), and the window lengths, int64 (B,).
         """
-        template, segments, parts, lengths = self.template, [], [], []
+        template = self.template
+        parts: list[Sequence[int] | np.ndarray] = []
+        segments: list[int] = []  # sizes of the parts
+        lengths: list[int] = []
         for window in indices:
             question = self.questions[self.question_row[self.example_index[window]]]
             window_parts = (template.prefix, question, template.middle, self.context_pieces(window)[0], template.suffix)
@@ -91,37 +92,11 @@ class Windows:
             parts += window_parts
             segments += sizes
             lengths.append(sum(sizes))
-        input_ids = np.concatenate(parts, dtype=np.int64, casting="unsafe")
+        input_ids = np.concatenate([np.asarray(part, np.int64) for part in parts])
         token_type_ids = np.repeat(np.tile(np.array(template.segments, np.int64), len(lengths)), segments)
         return input_ids, token_type_ids, np.array(lengths, np.int64)
 
-    def room(self, max_seq_length: int) -> Any:
-        """Context pieces that fit into a window beside each example's question: int64 (E,)."""
-        questions = self.questions.first
-        return max_seq_length - self.template.num_special - (questions[1:] - questions[:-1])[self.question_row]
-
-    def cut(self, room: Any, step: Any, kept: Any = None) -> None:
-        """Lay the windows out: each holds up to room[e] pieces, the next starts step[e] pieces further on.
-
-        A blank context has no window, nor has an example that kept (bool (E,)) leaves out.
-        """
-        total = np.diff(self.contexts.first)[self.context_row]
-        short = np.flatnonzero((room < step) & (total > room))
-        if len(short):
-            raise SquadError(
-                f"question {self.examples[short[0]].qid} leaves room for {room[short[0]]} context tokens in a window: "
-                f"a doc_stride of {step[short[0]]} would skip some; lower it or raise max_seq_length"
-            )
-        count = np.where(total > 0, 1 + np.maximum(0, -(-(total - room) // step)), 0)
-        if kept is not None:
-            count = np.where(kept, count, 0)
-        self.first_window = np.concatenate([[0], np.cumsum(count)])
-        self.example_index = np.repeat(np.arange(len(count), dtype=np.int32), count)
-        index = self.example_index
-        self.start = ((np.arange(len(index)) - self.first_window[index]) * step[index]).astype(np.int32)
-        self.length = np.minimum(total[index] - self.start, room[index]).astype(np.int32)
-
-    def max_context(self, example: int) -> list[Any]:
+    def max_context(self, example: int) -> list[np.ndarray]:
         """One bool array (length,) a window of the example: true where the token has its maximum context there.
 
         Score of a token: min(left, right) + 0.01 * window length; the earlier window wins a tie (Devlin et al. 2019).
@@ -139,7 +114,7 @@ class Windows:
 
 def make_windows(
     examples: list[Example],
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerFast,
     *,
     max_seq_length: int = 384,
     doc_stride: int = 128,
@@ -152,50 +127,96 @@ def make_windows(
     pieces [k * doc_stride, k * doc_stride + room) with room = max_seq_length - question - specials. With `training`,
     labels come from the first answer and questions whose answer cannot be found are dropped.
     """
-    template = pair_template(tokenizer)
-    table = PieceTable(tokenizer)
-    context_rows, context_index = distinct(example.context for example in examples)
-    question_rows, question_index = distinct(example.question for example in examples)
-    contexts = table.contexts(list(context_rows))
-    questions = table.questions(list(question_rows), max_query_length)
-    windows = Windows(examples, template, contexts, questions)
-    windows.context_row, windows.question_row = context_index, question_index
-    spans = label_pieces(windows, table) if training else None
+    template, table = pair_template(tokenizer), PieceTable(tokenizer)
+    texts = tokenise(examples, table, max_query_length)
+    room = context_room(texts, template, max_seq_length)
+    spans = label_pieces(texts, table) if training else None
+    return cut_windows(texts, template, room, np.full_like(room, doc_stride), spans)
 
-    kept = None if spans is None else spans[:, 0] > DROPPED
-    room = windows.room(max_seq_length)
-    windows.cut(room, np.full_like(room, doc_stride), kept)
-    index = windows.example_index
-    windows.start_position = windows.end_position = np.zeros(len(index), np.int32)
-    if spans is not None:
-        windows.dropped = [example.qid for example, keep in zip(examples, kept, strict=True) if not keep]
-        offset = max_seq_length - len(template.suffix) - room[index]
-        windows.start_position, windows.end_position = _window_labels(windows, spans[index], offset)
+
+def make_training_windows(
+    examples: list[Example], tokenizer: PreTrainedTokenizerFast, settings: WindowSettings, path: str
+) -> Windows:
+    """Windows to train on, with what was dropped told. path: of the file, for messages."""
+    windows = make_windows(examples, tokenizer, **vars(settings), training=True)
+    count = len(windows.dropped)
+    if count:
+        first = windows.dropped[0]
+        logger.warning("%s: %d questions dropped, answer not at its offset; the first is %s", path, count, first)
+    answerable = sum(not example.is_impossible for example in examples)
+    if count > answerable / 2:
+        raise SquadError(
+            f"{path}: {count} of {answerable} answers are not at their answer_start; were the contexts "
+            "edited? Run clean_squad.py again"
+        )
+    if not len(windows):
+        raise SquadError(f"{path}: no window to train on; every context is blank")
     return windows
 
 
-def _window_labels(windows: Windows, spans: Any, offset: Any) -> tuple[Any, Any]:
-    """Label positions in each window; the [CLS] position where the window does not hold the whole answer."""
-    first = spans - windows.start[:, None]
-    inside = (spans[:, 0] >= windows.start) & (first[:, 1] < windows.length) & (spans[:, 0] >= 0)
-    labels = np.where(inside[:, None], first + offset[:, None], windows.template.cls_index).astype(np.int32)
+def context_room(texts: TokenisedExamples, template: PairTemplate, max_seq_length: int) -> np.ndarray:
+    """Context pieces that fit into a window beside each example's question: int64 (E,)."""
+    return max_seq_length - template.num_special - np.diff(texts.questions.first)[texts.question_row]
+
+
+def cut_windows(
+    texts: TokenisedExamples,
+    template: PairTemplate,
+    room: np.ndarray,
+    step: np.ndarray,
+    spans: np.ndarray | None = None,
+) -> Windows:
+    """The windows of all examples: each holds up to room[e] pieces, the next starts step[e] pieces further on.
+
+    A blank context has no window. spans: what `label_pieces` returned; DROPPED examples have no window either.
+    """
+    total = np.diff(texts.contexts.first)[texts.context_row]
+    _refuse_gaps(texts, room, step, total)
+    count = np.where(total > 0, 1 + np.maximum(0, -(-(total - room) // step)), 0)
+    dropped: list[str] = []
+    if spans is not None:
+        kept = spans[:, 0] > DROPPED
+        count = np.where(kept, count, 0)
+        dropped = [example.qid for example, keep in zip(texts.examples, kept, strict=True) if not keep]
+    first_window = np.concatenate([[0], np.cumsum(count)])
+    index = np.repeat(np.arange(len(count), dtype=np.int32), count)
+    start = ((np.arange(len(index)) - first_window[index]) * step[index]).astype(np.int32)
+    length = np.minimum(total[index] - start, room[index]).astype(np.int32)
+    labels = (np.zeros(len(index), np.int32),) * 2
+    if spans is not None:
+        question = np.diff(texts.questions.first)[texts.question_row][index]
+        offset = len(template.prefix) + question + len(template.middle)
+        labels = _window_labels(spans[index], start, length, offset, template.cls_index)
+    return Windows(
+        **vars(texts),
+        template=template,
+        first_window=first_window,
+        example_index=index,
+        start=start,
+        length=length,
+        start_position=labels[0],
+        end_position=labels[1],
+        dropped=dropped,
+    )
+
+
+def _refuse_gaps(texts: TokenisedExamples, room: np.ndarray, step: np.ndarray, total: np.ndarray) -> None:
+    short = np.flatnonzero((room < step) & (total > room))
+    if len(short):
+        raise SquadError(
+            f"question {texts.examples[short[0]].qid} leaves room for {room[short[0]]} context tokens in a window: "
+            f"a doc_stride of {step[short[0]]} would skip some; lower it or raise max_seq_length"
+        )
+
+
+def _window_labels(
+    spans: np.ndarray, start: np.ndarray, length: np.ndarray, offset: np.ndarray, cls_index: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Label positions in each window; the [CLS] position where the window does not hold the whole answer.
+
+    spans: int64 (W, 2), of each window's example. offset: position of each window's first context piece.
+    """
+    first = spans - start[:, None]
+    inside = (spans[:, 0] >= start) & (first[:, 1] < length) & (spans[:, 0] >= 0)
+    labels = np.where(inside[:, None], first + offset[:, None], cls_index).astype(np.int32)
     return labels[:, 0].copy(), labels[:, 1].copy()
-
-
-def pair_template(tokenizer: Any) -> PairTemplate:
-    """The special tokens that `tokenizer` puts around a question and a context, read off an encoded pair."""
-    tokenizer.backend_tokenizer.no_padding()  # files of sentence encoders ask for both, which would spoil the windows
-    tokenizer.backend_tokenizer.no_truncation()
-    encoded = tokenizer.backend_tokenizer.encode("a", "b")
-    source = encoded.sequence_ids
-    question = [i for i, s in enumerate(source) if s == 0]
-    context = [i for i, s in enumerate(source) if s == 1]
-    if not question or not context or question[0] > context[0]:
-        raise SquadError(f"{type(tokenizer).__name__}: a tokenizer that puts the context first is not supported")
-    q0, q1, c0, c1 = question[0], question[-1] + 1, context[0], context[-1] + 1
-    ids, types = encoded.ids, encoded.type_ids
-    prefix, middle, suffix = tuple(ids[:q0]), tuple(ids[q1:c0]), tuple(ids[c1:])
-    segments = (types[0], types[q0], types[q1], types[c0], types[-1])
-    cls_index = prefix.index(tokenizer.cls_token_id) if tokenizer.cls_token_id in prefix else 0
-    pad_id = 0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    return PairTemplate(prefix, middle, suffix, segments, pad_id, cls_index)

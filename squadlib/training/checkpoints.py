@@ -1,10 +1,8 @@
-"""Checkpoints: complete or absent, without pickles."""
+"""Checkpoints: complete or absent, without pickles. They are saved and loaded as plain values and tensors."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -13,12 +11,13 @@ import shutil
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from safetensors.torch import save_file
+import torch
+from filelock import FileLock, Timeout
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from squadlib.console import SquadError, logger
-from squadlib.files import file_digest, fsync_dir, read_json, sync_file, temporary_folder, write_json
-from squadlib.training.loop import Trainer
-from squadlib.training.optimisation import whole_model
+from squadlib.files import LOCK_FILE, file_digest, fsync_dir, read_json, sync_file, temporary_folder, write_json
 
 STATE_FILE, ARGS_FILE, OPTIMIZER_FILE = "training_state.json", "training_args.json", "optimizer.safetensors"
 LEFT_OVER = re.compile(r"(checkpoint-\d+(\.old)?|model)\.tmp|\.(predictions|nbest_predictions|null_odds|results)_.*tmp")
@@ -26,36 +25,46 @@ RESUMED_FLAGS = """learning_rate warmup_steps weight_decay adam_epsilon max_grad
 pad_to_max_length"""
 
 
-def save_model_files(folder: str, model: Any, tokenizer: Any, args: argparse.Namespace) -> None:
-    """Model, tokenizer and training_args.json into an existing folder."""
+def save_model_files(
+    folder: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, flags: dict[str, Any]
+) -> None:
+    """Model, tokenizer and training_args.json into an existing folder. flags: of the command line, by name."""
     try:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     except Exception as error:  # safetensors reports a full disk as an exception of its own
         raise no_room(os.path.join(folder, "model.safetensors"), model.state_dict().values(), error) from error
-    write_json(os.path.join(folder, ARGS_FILE), vars(args))
+    write_json(os.path.join(folder, ARGS_FILE), flags)
 
 
-def save_final_model(args: argparse.Namespace, model: Any, tokenizer: Any) -> None:
+def save_final_model(
+    output_dir: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, flags: dict[str, Any]
+) -> None:
     """The model into output_dir: written beside it first, then each file renamed into place."""
-    temporary = os.path.join(args.output_dir, "model.tmp")
+    temporary = os.path.join(output_dir, "model.tmp")
     with temporary_folder(temporary):
-        save_model_files(temporary, model, tokenizer, args)
+        save_model_files(temporary, model, tokenizer, flags)
         for name in os.listdir(temporary):
             sync_file(os.path.join(temporary, name))
-            os.replace(os.path.join(temporary, name), os.path.join(args.output_dir, name))
-        fsync_dir(args.output_dir)
+            os.replace(os.path.join(temporary, name), os.path.join(output_dir, name))
+        fsync_dir(output_dir)
 
 
-def save_checkpoint(folder: str, trainer: Trainer, rng_states: list[dict[str, Any]]) -> None:
-    """Write `folder` (…/checkpoint-N) as `folder`.tmp and rename it when every file is on the disk."""
+def save_checkpoint(
+    folder: str,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    flags: dict[str, Any],
+    state: dict[str, Any],
+    tensors: dict[str, torch.Tensor],
+) -> None:
+    """Write `folder` (…/checkpoint-N) as `folder`.tmp and rename it when every file is on the disk.
+
+    state: JSON; tensors: optimiser moments and random states.
+    """
     temporary = folder + ".tmp"
     with temporary_folder(temporary):
-        with whole_model(trainer.runner, trainer.used_rows) as model:
-            save_model_files(temporary, model, trainer.tokenizer, trainer.args)
-        tensors = trainer.optimizer_tensors()
-        for rank, state in enumerate(rng_states):
-            tensors |= {f"rng.{rank}.{name}": tensor for name, tensor in state.items()}
+        save_model_files(temporary, model, tokenizer, flags)
         try:
             save_file(tensors, os.path.join(temporary, OPTIMIZER_FILE))
         except Exception as error:
@@ -65,7 +74,7 @@ def save_checkpoint(folder: str, trainer: Trainer, rng_states: list[dict[str, An
             path = os.path.join(temporary, name)
             sync_file(path)
             files[name] = [os.path.getsize(path), file_digest(path)]
-        state = {**trainer.progress(), "files": files}
+        state = {**state, "files": files}
         write_json(os.path.join(temporary, STATE_FILE), {**state, "digest": state_digest(state)})
         old = folder + ".old.tmp"
         if os.path.isdir(folder):  # of an earlier run: renamed first, as a half removed one is neither old nor new
@@ -75,11 +84,16 @@ def save_checkpoint(folder: str, trainer: Trainer, rng_states: list[dict[str, An
         shutil.rmtree(old, ignore_errors=True)
 
 
-def changed_flags(folder: str, args: argparse.Namespace) -> str:
+def load_checkpoint(folder: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """(state, tensors) that `save_checkpoint` was given; raises SquadError when a file is missing or harmed."""
+    return check_checkpoint(folder), load_file(os.path.join(folder, OPTIMIZER_FILE))
+
+
+def changed_flags(folder: str, flags: dict[str, Any]) -> str:
     """`learning_rate 5e-05 (now 2e-05), …`: the flags of a checkpoint's training that are not the same now."""
     before = read_json(os.path.join(folder, ARGS_FILE))
-    changed = [name for name in RESUMED_FLAGS.split() if name in before and before[name] != getattr(args, name)]
-    return ", ".join(f"{name} {before[name]} (now {getattr(args, name)})" for name in changed)
+    changed = [name for name in RESUMED_FLAGS.split() if name in before and before[name] != flags[name]]
+    return ", ".join(f"{name} {before[name]} (now {flags[name]})" for name in changed)
 
 
 def state_digest(state: dict[str, Any]) -> str:
@@ -114,18 +128,19 @@ def checkpoint_step(folder: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def list_checkpoints(output_dir: str) -> list[str]:
-    """The checkpoint-N folders of output_dir by rising N."""
+def list_checkpoints(output_dir: str) -> list[tuple[int, str]]:
+    """(N, folder) of each checkpoint-N of output_dir, by rising N."""
     folders = [os.path.join(output_dir, name) for name in os.listdir(output_dir)]
-    return sorted((f for f in folders if checkpoint_step(f) is not None and os.path.isdir(f)), key=checkpoint_step)
+    steps = ((checkpoint_step(folder), folder) for folder in folders if os.path.isdir(folder))
+    return sorted((step, folder) for step, folder in steps if step is not None)
 
 
 def newest_checkpoint(output_dir: str) -> str | None:
     """The last valid checkpoint of the run that was started last; the reason for each skip is logged."""
     found = []
-    for folder in list_checkpoints(output_dir):
+    for step, folder in list_checkpoints(output_dir):
         try:
-            found.append((read_state(folder)["started"], checkpoint_step(folder), folder))
+            found.append((read_state(folder)["started"], step, folder))
         except SquadError as error:
             logger.warning("skipping a checkpoint: %s", error)
     for _, _, folder in sorted(found, reverse=True):
@@ -137,7 +152,14 @@ def newest_checkpoint(output_dir: str) -> str | None:
     return None
 
 
-def no_room(path: str, tensors: Iterable[Any], error: Exception) -> SquadError:
+def remove_old_checkpoints(output_dir: str, step: int, limit: int) -> None:
+    """Keep the last `limit` checkpoints up to this step; 0: all."""
+    own = [folder for number, folder in list_checkpoints(output_dir) if number <= step]
+    for old in own[:-limit] if limit else []:
+        shutil.rmtree(old)
+
+
+def no_room(path: str, tensors: Iterable[torch.Tensor], error: Exception) -> SquadError:
     """What to say when tensors could not be written, which is most often a full disk."""
     need = sum(tensor.numel() * tensor.element_size() for tensor in tensors) / 1e6
     free = shutil.disk_usage(os.path.dirname(path)).free / 1e6
@@ -151,18 +173,16 @@ def no_room(path: str, tensors: Iterable[Any], error: Exception) -> SquadError:
 def locked_output_dir(output_dir: str) -> Iterator[None]:
     """The folder, made where it is missing, without what a killed run left behind, and closed to other runs."""
     os.makedirs(output_dir, exist_ok=True)
-    descriptor = os.open(output_dir, os.O_RDONLY)  # the lock ends with the process, even by kill -9
-    try:
+    lock = FileLock(os.path.join(output_dir, LOCK_FILE))  # it ends with the process, even by kill -9
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            stack.enter_context(lock.acquire(timeout=0))
+        except Timeout as error:
             raise SquadError(f"{output_dir}: another run is writing here; wait or name another folder") from error
-        except OSError as error:
-            logger.warning("%s: a second run here would not be noticed (%s)", output_dir, error.strerror)
+        except (OSError, NotImplementedError) as error:
+            logger.warning("%s: a second run here would not be noticed (%s)", output_dir, error)
         for name in filter(LEFT_OVER.fullmatch, os.listdir(output_dir)):
             path = os.path.join(output_dir, name)
             logger.warning("removing %s, left by a run that was killed", path)
             shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
         yield
-    finally:
-        os.close(descriptor)

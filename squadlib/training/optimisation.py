@@ -1,81 +1,121 @@
-"""An optimiser step: loss, clipping, AdamW, and the rows of the word embedding that are in use."""
+"""One optimiser step: losses and gradients of its micro-batches, clipping, AdamW."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
-from squadlib.model.layout import WindowModel
+from squadlib.model.layout import PADDING_FREE, WindowModel
 from squadlib.model.windows import Windows
+from squadlib.training.embedding_rows import UsedRows
+from squadlib.training.plan import TrainingSettings
+from squadlib.training.processes import Processes
 
 NO_DECAY = ("bias", "LayerNorm.weight")  # parameters without weight decay, by name, as in 2020
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of a parameter
 
 
-class UsedRows:
-    """The word embedding cut down to the rows that the training data uses, while training.
+class Updater:
+    """A model with its optimiser: `gradients` of an update, then `step`."""
 
-    Without weight decay AdamW never changes a row that no token selects (its moments stay 0), so the whole matrix
-    with the trained rows put back is the same to the bit; memory and time of the optimiser go down.
-    """
+    def __init__(self, runner: WindowModel, windows: Windows, settings: TrainingSettings, processes: Processes) -> None:
+        self.runner, self.windows, self.settings, self.processes = runner, windows, settings, processes
+        # Other layouts leave it to the model to find padding and separators by their ids, which must stay its own.
+        cut_rows = settings.weight_decay == 0 and runner.layout == PADDING_FREE
+        self.used_rows = UsedRows(runner, windows) if cut_rows else None
+        self.parameters = [p for p in runner.model.parameters() if p.requires_grad]
+        self.optimizer = make_optimizer(runner.model, settings)
+        self.scaler = torch.amp.GradScaler(processes.device.type) if settings.fp16 else None
+        self.parallel = processes.wrap(runner.model)
+        self.num_tokens = windows.num_tokens()
 
-    def __init__(self, runner: WindowModel, windows: Windows) -> None:
-        self.runner = runner
-        template = windows.template
-        special = [*template.prefix, *template.middle, *template.suffix, template.pad_id]
-        self.whole = runner.model.get_input_embeddings()
-        used = np.zeros(self.whole.num_embeddings, bool)
-        for ids in (special, windows.contexts.values, windows.questions.values):
-            used[np.asarray(ids)] = True
-        self.row_of_id = np.cumsum(used) - 1
-        ids = torch.from_numpy(np.flatnonzero(used)).to(self.whole.weight.device)
-        self.ids, padding = ids, self.whole.padding_idx
-        padding = int(self.row_of_id[padding]) if padding is not None and used[padding] else None
-        self.rows = torch.nn.Embedding(len(ids), self.whole.embedding_dim, padding, device=ids.device)
-        with torch.no_grad():
-            self.rows.weight.copy_(self.whole.weight[ids])
-        self.swap_in()
+    def gradients(self, batches: list[np.ndarray]) -> torch.Tensor:
+        """Gradients of the mean loss over the micro-batches, of all processes together.
 
-    def swap_in(self) -> None:
-        self.runner.model.set_input_embeddings(self.rows)
-        self.runner.row_of_id = self.row_of_id
+        Returns this process's part of that loss, whose sum over the processes is the whole.
+        """
+        total = torch.zeros((), device=self.processes.device)
+        for number, batch in enumerate(batches, 1):
+            mine = self.processes.shares(batch)[self.processes.rank]
+            with self._sync(last=number == len(batches)):
+                with self.runner.autocast():  # a process without a share goes through the motions
+                    loss = window_loss(self.runner, self.windows, mine if len(mine) else batch[:1], self.parallel)
+                if self.parallel:
+                    loss = loss * (len(mine) / len(batch))
+                if len(batches) > 1:
+                    loss = loss / len(batches)
+                total += loss.detach()
+                loss = loss * self.processes.world if self.parallel else loss  # DDP takes the mean over processes
+                (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+        return total
 
-    def swap_out(self) -> None:
-        """Put the trained rows back into the whole matrix and use that."""
-        with torch.no_grad():
-            self.whole.weight[self.ids] = self.rows.weight
-        self.runner.model.set_input_embeddings(self.whole)
-        self.runner.row_of_id = None
+    def _sync(self, last: bool) -> contextlib.AbstractContextManager:
+        """Processes exchange gradients with the last micro-batch only."""
+        return contextlib.nullcontext() if last or not self.parallel else self.parallel.no_sync()
+
+    def step(self, learning_rate: float) -> torch.Tensor:
+        """Update the model. Returns the norm of the gradients before clipping, as a tensor on the device."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        settings = self.settings
+        norm = clip_and_step(
+            self.optimizer, self.parameters, settings.max_grad_norm, self.scaler, settings.pad_to_max_length
+        )
+        self.optimizer.zero_grad()
+        return norm
+
+    def sizes(self, batches: list[np.ndarray]) -> tuple[int, int, int]:
+        """Windows of an update, their real tokens, and the places that these take with padding."""
+        tokens = [self.num_tokens[batch] for batch in batches]
+        parts = [part for batch in tokens for part in self.processes.shares(batch)]
+        places = sum(self.runner.num_places(part) for part in parts)
+        return sum(map(len, tokens)), int(sum(batch.sum() for batch in tokens)), places
+
+    def moments(self) -> dict[str, torch.Tensor]:
+        """The optimiser's state by kind and parameter name, as it stands in a checkpoint."""
+        return {
+            f"{kind}.{name}": value
+            for name, parameter in self.runner.model.named_parameters()
+            for kind, value in self.optimizer.state.get(parameter, {}).items()
+        }
+
+    def restore_moments(self, tensors: dict[str, torch.Tensor]) -> str | None:
+        """Take up what `moments` returned. Returns the name of a parameter whose shape is another one."""
+        for name, parameter in self.runner.model.named_parameters():
+            moments = {kind: tensors[f"{kind}.{name}"] for kind in MOMENTS if f"{kind}.{name}" in tensors}
+            if moments and moments["exp_avg"].shape != parameter.shape:
+                return name
+            if moments:  # AdamW as a plain loop counts its steps on the host
+                keep = {"step"} if self.settings.pad_to_max_length else set()
+                moments = {k: v if k in keep else v.to(parameter.device) for k, v in moments.items()}
+                self.optimizer.state[parameter] = moments
+        return None
 
 
-@contextlib.contextmanager
-def whole_model(runner: WindowModel, used_rows: UsedRows | None) -> Iterator[Any]:
-    """The model with its whole word embedding, for saving and evaluating in the middle of training."""
-    if used_rows:
-        used_rows.swap_out()
-    try:
-        yield runner.model
-    finally:
-        if used_rows:
-            used_rows.swap_in()
-
-
-def make_optimizer(model: Any, args: argparse.Namespace, exact: bool) -> Any:
+def make_optimizer(model: PreTrainedModel, settings: TrainingSettings) -> torch.optim.AdamW:
     """AdamW with the 2020 groups. exact: torch's plain loop, whose arithmetic the 2020 script had; else fused."""
     named = list(model.named_parameters())
     groups = [
-        {"params": [p for n, p in named if not any(nd in n for nd in NO_DECAY)], "weight_decay": args.weight_decay},
+        {"params": [p for n, p in named if not any(nd in n for nd in NO_DECAY)], "weight_decay": settings.weight_decay},
         {"params": [p for n, p in named if any(nd in n for nd in NO_DECAY)], "weight_decay": 0.0},
     ]
-    kind = {"foreach": False} if exact else {"fused": True}
-    return torch.optim.AdamW(groups, lr=args.learning_rate, eps=args.adam_epsilon, **kind)
+    rate, epsilon = settings.learning_rate, settings.adam_epsilon
+    if settings.pad_to_max_length:
+        return torch.optim.AdamW(groups, lr=rate, eps=epsilon, foreach=False)
+    return torch.optim.AdamW(groups, lr=rate, eps=epsilon, fused=True)
 
 
-def clip_and_step(optimizer: Any, parameters: list[Any], max_norm: float, scaler: Any, exact: bool) -> Any:
+def clip_and_step(
+    optimizer: torch.optim.AdamW,
+    parameters: list[torch.nn.Parameter],
+    max_norm: float,
+    scaler: torch.amp.GradScaler | None,
+    exact: bool,
+) -> torch.Tensor:
     """One update with gradients clipped to max_norm. Returns their norm before clipping, as a tensor on the device.
 
     The fused optimiser divides by `grad_scale` as it reads the gradients: clipping needs no pass of its own.
@@ -91,21 +131,17 @@ def clip_and_step(optimizer: Any, parameters: list[Any], max_norm: float, scaler
             scaler.update()
         return norm
     norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-    optimizer.grad_scale = ((norm + 1e-6) / max_norm).clamp(min=1.0)
-    optimizer.found_inf = (~norm.isfinite()).float()  # skips the step, until check_numbers ends the run
+    # found_inf skips the step; the loop sees the norm and ends the run
+    vars(optimizer).update(grad_scale=((norm + 1e-6) / max_norm).clamp(min=1.0), found_inf=(~norm.isfinite()).float())
     optimizer.step()
     return norm
 
 
-def window_loss(runner: WindowModel, windows: Windows, indices: Any) -> Any:
-    """Mean of the start and end cross-entropy over the windows, as a scalar tensor."""
-    start_logits, end_logits = runner.logits(windows, indices)
+def window_loss(
+    runner: WindowModel, windows: Windows, indices: np.ndarray, forward: Callable | None = None
+) -> torch.Tensor:
+    """Mean of the start and end cross-entropy over the windows, as a scalar tensor. forward: as in `logits`."""
+    start_logits, end_logits = runner.logits(windows, indices, forward)
     starts, ends = (runner.to_device(p[indices]).long() for p in (windows.start_position, windows.end_position))
     cross_entropy = torch.nn.functional.cross_entropy
     return (cross_entropy(start_logits, starts) + cross_entropy(end_logits, ends)) / 2
-
-
-def autocast(args: argparse.Namespace, device: Any) -> Any:
-    """Mixed precision for the forward pass, where --bf16 or --fp16 asks for it."""
-    dtype = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
-    return torch.autocast(device.type, dtype) if dtype else contextlib.nullcontext()

@@ -1,16 +1,21 @@
-"""One process, or several under torchrun."""
+"""One process, or several under torchrun: which one this is, what they share, and when they stop."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+import signal
+from types import FrameType, TracebackType
+from typing import NamedTuple, TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+from transformers import PreTrainedModel
 
 from squadlib.console import SquadError, logger
+
+T = TypeVar("T")
 
 
 class Processes(NamedTuple):
@@ -18,7 +23,7 @@ class Processes(NamedTuple):
 
     rank: int
     world: int
-    device: Any
+    device: torch.device
 
     @property
     def is_main(self) -> bool:
@@ -28,24 +33,29 @@ class Processes(NamedTuple):
         if self.world > 1:
             dist.barrier()
 
-    def share(self, batch: Any) -> Any:
-        """This process's equal part of a global batch (the last parts may be shorter or empty)."""
+    def shares(self, batch: np.ndarray) -> list[np.ndarray]:
+        """The equal parts of a global batch, one a process (the last ones may be shorter or empty)."""
         size = -(-len(batch) // self.world)
-        return batch[self.rank * size : (self.rank + 1) * size]
+        return [batch[rank * size : (rank + 1) * size] for rank in range(self.world)]
 
-    def sum_gradients(self, parameters: list[Any], extra: Any) -> None:
-        """Add up gradients, and the small tensor `extra`, over all processes, in one transfer a data type."""
-        tensors = [p.grad for p in parameters if p.grad is not None] + [extra]
-        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        dist.all_reduce(flat)
-        for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
-            tensor.copy_(part.view_as(tensor))
+    def wrap(self, model: PreTrainedModel) -> DistributedDataParallel | None:
+        """The model that averages its gradients over all processes while it computes them; None for one process."""
+        if self.world == 1:
+            return None
+        devices = [self.device] if self.device.type == "cuda" else None
+        return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False, find_unused_parameters=True)
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """The sum over all processes."""
+        if self.world > 1:
+            dist.all_reduce(values)
+        return values
 
     def leave(self) -> None:
         if self.world > 1:
             dist.destroy_process_group()
 
-    def from_main(self, value: Any) -> Any:
+    def from_main(self, value: T) -> T:
         """Rank 0's value, on every process."""
         if self.world == 1:
             return value
@@ -53,11 +63,19 @@ class Processes(NamedTuple):
         dist.broadcast_object_list(values)
         return values[0]
 
-    def gather(self, value: Any) -> list[Any]:
+    def array_from_main(self, array: np.ndarray) -> np.ndarray:
+        """Rank 0's array, on every process."""
+        if self.world == 1:
+            return array
+        shared = torch.from_numpy(array).to(self.device)
+        dist.broadcast(shared, 0)
+        return shared.cpu().numpy()
+
+    def gather(self, value: T) -> list[T]:
         """The values of all processes on rank 0, [] elsewhere."""
         if self.world == 1:
             return [value]
-        values: list[Any] = [None] * self.world
+        values: list = [None] * self.world
         dist.gather_object(value, values if self.is_main else None)
         return values if self.is_main else []
 
@@ -91,20 +109,51 @@ def start_processes(local_rank: int, no_cuda: bool) -> Processes:
     return Processes(dist.get_rank() if world > 1 else 0, world, device)
 
 
-@contextlib.contextmanager
-def torch_errors_explained() -> Iterator[None]:
-    """One sentence for the RuntimeErrors of torch that are not bugs: no memory, a GPU too old, a process that ended."""
-    try:
-        yield
-    except RuntimeError as error:
-        text = str(error)
-        if "no kernel image" in text:
-            raise SquadError("this build of torch has no code for this GPU; the README says which one has") from error
-        if "out of memory" in text or "can't allocate memory" in text:
-            raise SquadError(
-                f"memory ran out ({text.splitlines()[0][:200]}); lower --per_gpu_train_batch_size and raise "
-                "--gradient_accumulation_steps by the same factor, or lower --per_gpu_eval_batch_size"
-            ) from error
-        if "gloo" in text or "NCCL" in text:
-            raise SquadError("another process of this run ended; its own message says why") from error
-        raise
+class StopRequest:
+    """SIGTERM and Ctrl-C ask for a checkpoint at the next step boundary; a second one quits at once.
+
+    Used as a context manager. asked: the signal that this process got, at any time. agreed: the same at a step
+    boundary, when all processes know it.
+    """
+
+    def __init__(self) -> None:
+        self.asked = self.agreed = 0
+        self._before: tuple[torch.Tensor, torch.cuda.Event | None] | None = None  # whether any had asked, a step ago
+
+    def __enter__(self) -> StopRequest:
+        self._handlers = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _ask(self, signum: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise SystemExit(128 + signum)
+        self.asked = signum
+        logger.warning("signal %d: stopping after this step with a checkpoint; once more quits at once", signum)
+
+    def agree(self, loss: torch.Tensor, processes: Processes) -> torch.Tensor:
+        """The loss summed over all processes. The request travels with it, so that all stop behind the same step."""
+        asked = self.asked > 0
+        if processes.world > 1:
+            loss, any_asked = processes.sum(torch.stack([loss, torch.full_like(loss, float(asked))]))
+            asked = self._asked_before(any_asked)
+        if asked:
+            self.agreed = self.asked or signal.SIGTERM
+        return loss
+
+    def _asked_before(self, asked: torch.Tensor) -> bool:
+        """Whether a process asked to stop in the step before, whose sum has reached the host without a wait."""
+        event = torch.cuda.Event() if asked.is_cuda else None
+        before, self._before = self._before, (asked.to("cpu", non_blocking=True, copy=True), event)
+        if event:
+            event.record()
+        if before is None:
+            return False
+        if before[1]:
+            before[1].synchronize()
+        return before[0].item() > 0

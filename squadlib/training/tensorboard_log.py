@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import re
-import resource
 import socket
 import sys
 import textwrap
@@ -20,13 +18,10 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from squadlib.console import SquadError, describe_os_error, logger
-from squadlib.model.layout import PADDING_FREE
-from squadlib.model.prediction import Outcome
-from squadlib.training.loop import Trainer
+from squadlib.console import SquadError, describe_os_error, escape_markdown, logger
+from squadlib.training.evaluation import Outcome
 
 NUM_SAMPLES = 8  # questions shown in TensorBoard
-MARKDOWN = re.compile(r"[][\\`*{}<>&|~$#!:@]|(?<![^\W_])_|_(?![^\W_])")  # what has a meaning; "_" has none in a word
 HPARAMS = """model_type model_name_or_path train_file learning_rate num_train_epochs max_steps warmup_steps weight_decay
 per_gpu_train_batch_size gradient_accumulation_steps max_seq_length doc_stride seed bf16 fp16"""
 
@@ -34,20 +29,23 @@ per_gpu_train_batch_size gradient_accumulation_steps max_seq_length doc_stride s
 class TrainingLog:
     """TensorBoard and console points of a training run. The x-axis is optimiser steps."""
 
-    def __init__(self, trainer: Trainer, facts: str) -> None:
-        self.trainer = trainer
-        run_dir = os.path.join("runs", os.path.basename(trainer.run_dir)) if trainer.run_dir else ""
-        resumes = os.path.isdir(run_dir)
-        purge_step = trainer.step + 1 if resumes else None
-        self.run_dir = run_dir if resumes else default_run_dir()
-        trainer.run_dir = os.path.basename(self.run_dir)
-        self.num_tokens = trainer.windows.num_tokens()
+    def __init__(self, run_dir: str | None, step: int, facts: str) -> None:
+        """run_dir: the folder's name in runs/ where a resumed run goes on behind `step`; it is made anew otherwise."""
+        folder = os.path.join("runs", os.path.basename(run_dir)) if run_dir else ""
+        resumes = os.path.isdir(folder)
+        self.folder = folder if resumes else default_run_dir()
+        self.since, self.windows, self.tokens, self.places = time.perf_counter(), 0, 0, 0
         threading.excepthook = _report_thread_error
         with self._writing():
-            self.writer = SummaryWriter(self.run_dir, purge_step=purge_step)
+            self.writer = SummaryWriter(self.folder, purge_step=step + 1 if resumes else None)
             charts = {name: ["Multiline", [f"eval_(HasAns_|NoAns_)?{name}$"]] for name in ("exact", "f1")}
             self.writer.add_custom_scalars({"All, HasAns and NoAns questions": charts})
-            self.writer.add_text("run", textwrap.indent(facts, "    "), trainer.step)  # indented: taken literally
+            self.writer.add_text("run", textwrap.indent(facts, "    "), step)  # indented: taken literally
+
+    @property
+    def run_dir(self) -> str:
+        """Name of the folder in runs/."""
+        return os.path.basename(self.folder)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -59,27 +57,17 @@ class TrainingLog:
             yield
             self.writer.flush()
         except OSError as error:
-            raise SquadError(describe_os_error(error, self.run_dir)) from error
+            raise SquadError(describe_os_error(error, self.folder)) from error
         self.since, self.windows, self.tokens, self.places = time.perf_counter(), 0, 0, 0
 
-    def count(self, indices: Any) -> None:
+    def count(self, num_windows: int, num_tokens: int, num_places: int) -> None:
         """Book an update: its windows, their real tokens, and the places that these take with padding."""
-        trainer, tokens = self.trainer, self.num_tokens[indices]
-        self.windows += len(indices)
-        self.tokens += int(tokens.sum())
-        layout, world, size = trainer.runner.layout, trainer.processes.world, trainer.plan.batch_size
-        if layout == PADDING_FREE:
-            self.places += int(tokens.sum())
-        elif layout == "max_length":
-            self.places += len(indices) * trainer.args.max_seq_length
-        else:
-            for batch in (tokens[first : first + size] for first in range(0, len(tokens), size)):
-                parts = (trainer.processes._replace(rank=rank).share(batch) for rank in range(world))
-                self.places += sum(len(part) * int(part.max(initial=0)) for part in parts)
+        self.windows, self.tokens = self.windows + num_windows, self.tokens + num_tokens
+        self.places += num_places
 
-    def point(self, loss: float, norm: float, lr: float) -> None:
+    def point(self, step: int, loss: float, norm: float, lr: float, device: torch.device) -> None:
+        """A point of the curve, with the speed since the point before."""
         seconds = time.perf_counter() - self.since
-        step = self.trainer.step
         values = {
             "lr": lr,
             "loss": loss,
@@ -87,24 +75,23 @@ class TrainingLog:
             "train/windows_per_second": self.windows / seconds,
             "train/tokens_per_second": self.tokens / seconds,
             "train/padding_share": 1 - self.tokens / self.places,
-            "train/memory_gib": peak_memory(self.trainer.processes.device),
+            "train/memory_gib": peak_memory(device),
         }
         with self._writing():
-            self._add_scalars(values)
+            self._add_scalars(values, step)
         rate = values["train/windows_per_second"]
         logger.info("step %d: loss %.4f, lr %.3e, gradient norm %.3f, %.1f windows/s", step, loss, lr, norm, rate)
 
-    def _add_scalars(self, values: dict[str, float]) -> None:
+    def _add_scalars(self, values: dict[str, float], step: int) -> None:
         for tag, value in values.items():
-            self.writer.add_scalar(tag, value, self.trainer.step)
+            self.writer.add_scalar(tag, value, step)
 
-    def evaluation(self, outcome: Outcome) -> None:
+    def evaluation(self, step: int, outcome: Outcome, with_null: bool) -> None:
         """Scores, the sample questions, and how well the null odds tell answerable questions from the others."""
-        step = self.trainer.step
         with self._writing():
-            self._add_scalars({f"eval_{key}": value for key, value in outcome.results.items()})
+            self._add_scalars({f"eval_{key}": value for key, value in outcome.results.items()}, step)
             self.writer.add_text("eval/samples", sample_table(outcome), step)
-            if self.trainer.args.version_2_with_negative:
+            if with_null:
                 has_answer = np.array([bool(texts) for texts in outcome.golds.values()])
                 odds = np.array(list(outcome.null_odds.values()))
                 answerable = torch.sigmoid(torch.from_numpy(-odds))  # 0.5 is --null_score_diff_threshold 0
@@ -113,26 +100,30 @@ class TrainingLog:
                     if len(group):
                         self.writer.add_histogram(f"eval_null_odds/{name}", group, step)
 
-    def finish(self, results: dict[str, float]) -> None:
+    def finish(self, step: int, flags: dict[str, Any], results: dict[str, float]) -> None:
         """Flags and final scores for the HPARAMS page, and the end."""
         scores = [f"eval_{key}" for key in results if key.endswith(("exact", "f1"))]
-        flags = {name: vars(self.trainer.args)[name] for name in HPARAMS.split()}
+        shown = {name: flags[name] for name in HPARAMS.split()}
         with self._writing():
-            for summary in hparams(flags, dict.fromkeys(["loss", *scores], 0.0)):  # only their names are read
-                self.writer.file_writer.add_summary(summary, self.trainer.step)
+            for summary in hparams(shown, dict.fromkeys(["loss", *scores], 0.0)):  # only their names are read
+                self.writer._get_file_writer().add_summary(summary, step)
         self.writer.close()
 
 
-def _report_thread_error(error: Any) -> None:
+def _report_thread_error(error: threading.ExceptHookArgs) -> None:
     """A traceback of a thread that died, but for TensorBoard's writer, which hands its error to the next call."""
     if "Writer" not in type(error.thread).__name__:
         threading.__excepthook__(error)
 
 
-def peak_memory(device: Any) -> float:
-    """GiB: of tensors on the GPU, else of the process."""
+def peak_memory(device: torch.device) -> float:
+    """GiB: of tensors on the GPU, else of the process; 0 where the system does not tell."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
+    try:
+        import resource  # POSIX alone has it
+    except ImportError:
+        return 0.0
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts in bytes, Linux in KiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
@@ -150,11 +141,6 @@ def sample_table(outcome: Outcome) -> str:
             cells = [escape_markdown(text) or "*no answer*" for text in texts]
             lines.append(f"| {' | '.join(cells)} | {outcome.null_odds[qid]:.2f} |")
     return "\n".join(lines)
-
-
-def escape_markdown(text: str) -> str:
-    """`text` on one line, which Markdown and HTML show as it is."""
-    return MARKDOWN.sub(lambda found: f"&#{ord(found[0])};", " ".join(text.split()))
 
 
 def default_run_dir() -> str:

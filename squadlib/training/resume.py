@@ -1,0 +1,96 @@
+"""What a checkpoint keeps of a training run: saving it, and going on from it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from transformers import PreTrainedTokenizerFast
+
+from squadlib.console import SquadError, logger
+from squadlib.training.checkpoints import (
+    OPTIMIZER_FILE,
+    STATE_FILE,
+    changed_flags,
+    check_checkpoint,
+    load_checkpoint,
+    newest_checkpoint,
+    remove_old_checkpoints,
+    save_checkpoint,
+)
+from squadlib.training.embedding_rows import whole_model
+from squadlib.training.optimisation import Updater
+from squadlib.training.plan import Plan, TrainingSettings
+from squadlib.training.processes import Processes
+from squadlib.training.state import TrainingState, get_rng_state
+
+
+def find_checkpoint(model_folder: str, output_dir: str, resume: bool) -> str | None:
+    """The checkpoint to go on from: the model folder itself when it is a real one, or with `resume` the newest."""
+    if os.path.isfile(os.path.join(model_folder, STATE_FILE)):
+        check_checkpoint(model_folder)
+        return model_folder
+    if not resume:
+        return None
+    folder = newest_checkpoint(output_dir)
+    if folder is None:
+        logger.warning("--resume: no valid checkpoint in %s, starting from %s", output_dir, model_folder)
+    return folder
+
+
+def save_training(
+    settings: TrainingSettings,
+    plan: Plan,
+    state: TrainingState,
+    updater: Updater,
+    tokenizer: PreTrainedTokenizerFast,
+    flags: dict[str, Any],
+    processes: Processes,
+) -> None:
+    """checkpoint-N of the state after N updates; older ones beyond save_total_limit go when it is complete."""
+    rng_states = processes.gather(get_rng_state())
+    if processes.is_main:
+        folder = os.path.join(settings.output_dir, f"checkpoint-{state.step}")
+        values = {
+            **state.to_json(),
+            "world": processes.world,
+            "plan": list(plan),
+            "windows": updater.windows.digest(),
+            "scaler": updater.scaler.state_dict() if updater.scaler else None,
+        }
+        tensors = state.rng_tensors(rng_states) | updater.moments()
+        with whole_model(updater.runner, updater.used_rows) as model:
+            save_checkpoint(folder, model, tokenizer, flags, values, tensors)
+        logger.info("Saved %s", folder)
+        remove_old_checkpoints(settings.output_dir, state.step, settings.save_total_limit)
+    processes.barrier()
+
+
+def resume_training(
+    folder: str, plan: Plan, updater: Updater, flags: dict[str, Any], processes: Processes
+) -> TrainingState:
+    """Go on from a checkpoint: optimiser, schedule, place in the data, random states. The model is loaded already."""
+    saved, tensors = load_checkpoint(folder)
+    if saved["windows"] != updater.windows.digest():
+        raise SquadError(
+            f"{folder} was made from other data or window settings, {saved['plan'][0]} windows; give the same, or "
+            f"delete its {STATE_FILE} to start a new training from its weights"
+        )
+    state = TrainingState.from_json(saved)
+    if saved["plan"] != list(plan):
+        logger.warning(
+            "%s: batch size or length differ from the run that made it, so this is another run from here on", folder
+        )
+        done = saved["update"] * saved["plan"][1] * saved["plan"][2]
+        state.update = min(done // (plan.batch_size * plan.accumulation), plan.updates_per_epoch)
+    changes = changed_flags(folder, flags)
+    if wrong := updater.restore_moments(tensors):
+        fault = f"{wrong} has another shape, as it was made with {changes or 'another model'}; resume with what it had"
+        raise SquadError(f"{folder}/{OPTIMIZER_FILE}: {fault}")
+    if changes:
+        logger.warning("%s was made with %s; the new values hold from here on", folder, changes)
+    if updater.scaler and saved["scaler"]:
+        updater.scaler.load_state_dict(saved["scaler"])
+    state.restore_rng(tensors, processes.rank, updater.settings.seed + processes.rank + state.step)
+    logger.info("Going on from %s: %d updates done", folder, state.step)
+    return state

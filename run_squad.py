@@ -37,7 +37,7 @@ from squadlib.console import (
     torch_errors_explained,
 )
 from squadlib.data import OFFICIAL_NAMES, Example, has_unanswerable, load_examples, read_questions
-from squadlib.files import LOCK_FILE, read_json, read_text, write_json
+from squadlib.files import LOCK_FILE, decode, read_bytes, read_json, write_json
 
 if TYPE_CHECKING:
     from squadlib.training.evaluation import Outcome
@@ -395,7 +395,7 @@ def score(outcome: Outcome, with_null: bool) -> dict[str, float]:
 def answer(args: argparse.Namespace, argv: list[str]) -> int:
     """Answer as utils_squad.pipeline does: its dict as one line of JSON a question, the question's id in front."""
     if args.question is not None:
-        context = args.context if args.context is not None else read_text(args.context_file)
+        context = args.context if args.context is not None else decode(read_bytes(args.context_file), args.context_file)
         records = [{"question": args.question, "context": context}]
     else:
         records = read_questions(os.path.join(args.data_dir, args.predict_file) if args.predict_file != "-" else "-")

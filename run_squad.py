@@ -497,7 +497,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = build_parser()
     args = parser.parse_args(argv)
     exit_with_faults(parser, check_args(args))
-    setup_logging("run_squad", logging.DEBUG if args.verbose_logging else logging.INFO)
+    level = logging.DEBUG if args.verbose_logging else logging.INFO
+    setup_logging("run_squad", level if os.environ.get("RANK", "0") == "0" else logging.ERROR)  # one process tells
     # A second thread that spins for work makes a busy machine twenty times slower; waiting passively costs nothing.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # must stand before torch is imported
     wait_for_debugger(args.server_ip, args.server_port)

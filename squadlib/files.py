@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import sys
 import zlib
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ def atomic_write(path: str, mode: str = "w") -> Iterator[Any]:
             yield out
             out.flush()
             os.fsync(out.fileno())
+        set_mode(temporary, path)
         os.replace(temporary, path)
         fsync_dir(os.path.dirname(path))
     except OSError as error:
@@ -42,6 +44,17 @@ def atomic_write(path: str, mode: str = "w") -> Iterator[Any]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+
+
+def set_mode(new: str, path: str) -> None:
+    """Give file `new` the permissions of `path`, which it will replace, or those of any new file."""
+    try:
+        mode = stat.S_IMODE(os.stat(path).st_mode)
+    except FileNotFoundError:
+        umask = os.umask(0)  # it can be read in no other way
+        os.umask(umask)
+        mode = 0o666 & ~umask
+    os.chmod(new, mode)
 
 
 def fsync_dir(path: str) -> None:

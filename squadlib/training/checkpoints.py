@@ -17,7 +17,16 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from squadlib.console import SquadError, logger
-from squadlib.files import LOCK_FILE, file_digest, fsync_dir, read_json, sync_file, temporary_folder, write_json
+from squadlib.files import (
+    LOCK_FILE,
+    file_digest,
+    fsync_dir,
+    read_json,
+    set_mode,
+    sync_file,
+    temporary_folder,
+    write_json,
+)
 
 STATE_FILE, ARGS_FILE, OPTIMIZER_FILE = "training_state.json", "training_args.json", "optimizer.safetensors"
 LEFT_OVER = re.compile(r"(checkpoint-\d+(\.old)?|model)\.tmp|\.(predictions|nbest_predictions|null_odds|results)_.*tmp")
@@ -45,8 +54,10 @@ def save_final_model(
     with temporary_folder(temporary):
         save_model_files(temporary, model, tokenizer, flags)
         for name in os.listdir(temporary):
-            sync_file(os.path.join(temporary, name))
-            os.replace(os.path.join(temporary, name), os.path.join(output_dir, name))
+            new, path = os.path.join(temporary, name), os.path.join(output_dir, name)
+            sync_file(new)
+            set_mode(new, path)  # safetensors makes files that only their owner may read
+            os.replace(new, path)
         fsync_dir(output_dir)
 
 
@@ -73,15 +84,13 @@ def save_checkpoint(
         for name in sorted(os.listdir(temporary)):
             path = os.path.join(temporary, name)
             sync_file(path)
+            set_mode(path, os.path.join(folder, name))
             files[name] = [os.path.getsize(path), file_digest(path)]
         state = {**state, "files": files}
         write_json(os.path.join(temporary, STATE_FILE), {**state, "digest": state_digest(state)})
-        old = folder + ".old.tmp"
-        if os.path.isdir(folder):  # of an earlier run: renamed first, as a half removed one is neither old nor new
-            os.rename(folder, old)
-        os.rename(temporary, folder)
-        fsync_dir(os.path.dirname(folder))
-        shutil.rmtree(old, ignore_errors=True)
+        with removed(folder):  # of an earlier run
+            os.rename(temporary, folder)
+            fsync_dir(os.path.dirname(folder))
 
 
 def load_checkpoint(folder: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -156,17 +165,50 @@ def remove_old_checkpoints(output_dir: str, step: int, limit: int) -> None:
     """Keep the last `limit` checkpoints up to this step; 0: all."""
     own = [folder for number, folder in list_checkpoints(output_dir) if number <= step]
     for old in own[:-limit] if limit else []:
-        shutil.rmtree(old)
+        with removed(old):
+            pass
+
+
+@contextlib.contextmanager
+def removed(folder: str) -> Iterator[None]:
+    """Take a checkpoint away, if it is there: renamed first, as a half removed one is neither there nor gone."""
+    old = folder + ".old.tmp"
+    if os.path.isdir(folder):
+        os.rename(folder, old)
+    yield
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def no_room(path: str, tensors: Iterable[torch.Tensor], error: Exception) -> SquadError:
     """What to say when tensors could not be written, which is most often a full disk."""
-    need = sum(tensor.numel() * tensor.element_size() for tensor in tensors) / 1e6
     free = shutil.disk_usage(os.path.dirname(path)).free / 1e6
+    there = list_checkpoints(os.path.dirname(os.path.dirname(path)))
+    again = "the same command with --resume goes on from the last checkpoint" if there else "run the same command again"
     return SquadError(
-        f"{path}: could not be written ({error}); it needs {need:.1f} MB, {free:.1f} MB are free; free some, then the "
-        "same command with --resume goes on from the last checkpoint"
+        f"{path}: could not be written ({error}); it needs {num_bytes(tensors) / 1e6:.1f} MB, {free:.1f} MB are free; "
+        f"free some, then {again}"
     )
+
+
+def num_bytes(tensors: Iterable[torch.Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def check_space(output_dir: str, model: PreTrainedModel, num_moments: int, steps: Iterable[int], limit: int) -> None:
+    """Raise SquadError when a run will not fit on the disk, before it starts.
+
+    num_moments: parameters that the optimiser keeps two float32 of. steps: at which checkpoints will be written.
+    limit: how many of them are kept, 0 for all.
+    """
+    final = num_bytes(model.state_dict().values())
+    new = [step for step in steps if not os.path.isdir(os.path.join(output_dir, f"checkpoint-{step}"))]
+    kept = min(len(new), limit + 1) if limit else len(new)  # one more while the newest replaces the oldest
+    need, free = final + kept * (final + 8 * num_moments), shutil.disk_usage(output_dir).free
+    if need > free:
+        raise SquadError(
+            f"{output_dir}: the model and {kept} checkpoints need {need / 1e9:.2f} GB, {free / 1e9:.2f} GB are free; "
+            "free some, raise --save_steps or set --save_total_limit 1"
+        )
 
 
 @contextlib.contextmanager

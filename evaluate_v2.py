@@ -525,7 +525,7 @@ def markdown_table(results: Mapping[str, Mapping[str, object]]) -> str:
 def model_name(path: str) -> str:
     """Name of a table row: the folder of run_squad.py's predictions_*.json, else the file's own name."""
     folder, file_name = os.path.split(os.path.abspath(path))
-    stem = os.path.splitext(file_name)[0]
+    stem = os.path.splitext(file_name.removesuffix(".gz"))[0]
     return os.path.basename(folder) if stem.startswith("predictions") else stem
 
 

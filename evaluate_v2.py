@@ -101,13 +101,13 @@ def score_answers(golds: Golds, predictions: Texts, language: str = "en") -> tup
     golds: question id -> gold answer texts, [] for an unanswerable question, whose one right answer is "".
     Predictions for other questions are ignored. Raises SquadError when one is missing or not text.
     """
-    texts = dict(zip(golds, check_predictions(golds, predictions), strict=True))
+    texts = check_predictions(golds, predictions)
     exact: Numbers = dict.fromkeys(golds, 1)
     f1: Numbers = dict.fromkeys(golds, 1.0)
     words = normalise_all(set(texts.values()), language)
     others = [qid for qid, text in texts.items() if text not in golds[qid] or not words[text]]
     words |= normalise_all({answer for qid in others for answer in golds[qid]}, language)
-    for qid in others:  # the others are right to the letter
+    for qid in others:  # every question but these is right to the letter
         pred = words[texts[qid]]
         gold_words = [words[answer] for answer in golds[qid] if words[answer]]
         if not gold_words:
@@ -117,18 +117,17 @@ def score_answers(golds: Golds, predictions: Texts, language: str = "en") -> tup
     return exact, f1
 
 
-def check_predictions(golds: Golds, predictions: Texts) -> list[str]:
+def check_predictions(golds: Golds, predictions: Texts) -> dict[str, str]:
     """The prediction of each question. Raises SquadError unless there are questions and each prediction is text."""
     if not golds:
         raise SquadError("there is no question to score")
     check_coverage(golds, predictions, 'prediction; predict the whole data file ("" where there is no answer)')
-    texts = []
+    texts = {}
     for qid in golds:
         text = predictions[qid]
         if not isinstance(text, str):
-            fault = f'is {text!r:.40}; expected text ("" for no answer)'
-            raise SquadError(f"the prediction for question {qid} {fault}")
-        texts.append(text)
+            raise SquadError(f'the prediction for question {qid} is {text!r:.40}; expected text ("" for no answer)')
+        texts[qid] = text
     return texts
 
 
@@ -379,18 +378,20 @@ def read_question(question: object, place: str) -> tuple[str, list[str], bool]:
     qid, fields = split_id(question, place)
     answers = fields.get("answers")
     is_impossible = fields.get("is_impossible") is True
-    if answers is None and is_impossible:
-        return qid, [], True
-    place = f"{place}, question {qid}"
     if isinstance(answers, dict) and "text" in answers:
-        texts = get_list(answers, "text", f"{place}, answers")
+        column = get_list(answers, "text", f"{place}, question {qid}, answers")
+        records: list[object] = [{"text": text} for text in column]
+    elif answers is None and is_impossible:
+        records = []
     else:
-        records = get_list(fields, "answers", place)
-        texts = [record.get("text") if isinstance(record, dict) else None for record in records]
-    golds = [text for text in texts if isinstance(text, str)]
-    if len(golds) < len(texts):
-        raise SquadError(f'{place}: an answer has no "text" that is text')
-    return qid, golds, is_impossible
+        records = get_list(fields, "answers", f"{place}, question {qid}")
+    texts = []
+    for record in records:
+        text = record.get("text") if isinstance(record, dict) else None
+        if not isinstance(text, str):
+            raise SquadError(f'{place}, question {qid}: an answer has no "text" that is text')
+        texts.append(text)
+    return qid, texts, is_impossible
 
 
 def split_id(record: object, place: str) -> tuple[str, dict[str, object]]:

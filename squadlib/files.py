@@ -79,6 +79,8 @@ def check_output_path(path: str, faults: list[str], flag: str) -> None:
     folder = os.path.dirname(os.path.realpath(path))
     if os.path.isdir(path):
         faults.append(f"{flag} {path} is a folder; name a file")
+    elif os.path.exists(path) and not os.path.isfile(path):  # a file that replaces /dev/null would end the device
+        faults.append(f"{flag} {path} is a device or pipe; name a file")
     elif not os.path.isdir(folder):
         faults.append(f"{flag} {path}: folder {folder} does not exist; make it first")
     elif not os.access(folder, os.W_OK):

@@ -14,7 +14,7 @@ from processes import Run, flags, write_small_squad
 
 import run_squad
 from squadlib.console import SquadError
-from squadlib.files import atomic_write
+from squadlib.files import atomic_write, check_output_path
 from squadlib.model.loading import load_config, load_model
 from squadlib.training.checkpoints import check_space, list_checkpoints, newest_checkpoint
 
@@ -42,6 +42,13 @@ def test_a_replaced_file_keeps_its_mode_and_a_new_one_has_the_umasks(tmp_path, u
         with atomic_write(str(path)) as out:
             out.write("new")
         assert (path.read_text(), mode(path)) == ("new", after)
+
+
+def test_a_device_or_pipe_is_no_output_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    faults: list[str] = []
+    check_output_path(str(tmp_path / "pipe"), faults, "--output_file")
+    assert faults == [f"--output_file {tmp_path}/pipe is a device or pipe; name a file"]
 
 
 def test_weights_can_be_read_by_whom_other_files_can(tmp_path, umask_022):

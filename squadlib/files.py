@@ -17,6 +17,7 @@ from typing import Any
 
 from squadlib.console import SquadError, describe_os_error
 
+JsonObject = dict[str, Any]  # as parsed
 LOCK_FILE = ".run_squad.lock"  # in an output_dir; it stays there, empty
 
 

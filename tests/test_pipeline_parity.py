@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 
 import numpy as np
 import pytest
 from conftest import ROOT
 
 from squadlib.console import SquadError
+from squadlib.model import answering
 from squadlib.model.answer_spans import best_spans
 from squadlib.model.answering import pipeline
 from squadlib.model.loading import load_config, load_model, load_tokenizer
@@ -20,6 +22,7 @@ QUESTION = "Who is sure of the owner?"
 CONTEXT = "Nobody is sure of the owner: the mill went from family to family, and at last to the church."
 ONE = {"question": QUESTION, "context": CONTEXT}
 LONG = CONTEXT * 9  # several windows
+TOO_LONG = "the " * 130  # pieces; a window of the tiny model has 128
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +138,47 @@ def test_what_is_returned_does_not_hang_on_what_was_found(qa):
         assert isinstance(qa("Who?", context, top_k=2), list) and isinstance(qa("Who?", context), dict)
     assert qa(data=[ONE]) == [qa(ONE)] == qa(X=iter([ONE]))
     assert qa(QUESTION, " ")["answer"] == ""
+
+
+def test_a_question_too_long_for_the_window_ends_no_list(qa, caplog):
+    with caplog.at_level(logging.WARNING):
+        found = qa([ONE, {"question": TOO_LONG, "context": LONG}, {"question": TOO_LONG, "context": CONTEXT}, ONE])
+    cut = "the " * 61  # of a window of 128: 64 for the context, 3 special tokens, 61 for the question
+    for answer, (question, context) in zip(
+        found, [(QUESTION, CONTEXT), (cut, LONG), (cut, CONTEXT), (QUESTION, CONTEXT)], strict=True
+    ):
+        assert_same_answers(answer, qa(question, context))
+    (said,) = caplog.messages
+    assert '"the the the' in said and "130 pieces; and 1 more" in said and "first 61 pieces" in said
+    assert "raise max_seq_len" in said and "doc_stride" not in said
+
+
+def test_a_long_question_is_read_whole_where_its_context_fits(qa, caplog):
+    question, cut = "the " * 90, "the " * 61  # beside 90 pieces there is room for 35
+    both = qa([{"question": question, "context": CONTEXT}, {"question": question, "context": LONG}])
+    assert "90 pieces)" in caplog.text
+    caplog.clear()
+    assert_same_answers(both[0], qa(question, CONTEXT))
+    assert caplog.messages == []
+    assert_same_answers(both[1], qa(cut, LONG))
+    assert both[0]["score"] != pytest.approx(qa(cut, CONTEXT)["score"], abs=1e-3)
+
+
+def test_blank_contexts_beside_long_questions_are_no_fault(qa, caplog):
+    assert qa(TOO_LONG, " \n") == {"score": 0.0, "start": 0, "end": 0, "answer": ""}
+    assert caplog.messages == []
+
+
+def test_windows_of_a_large_overlap_still_move_on(qa, caplog):
+    for question in (QUESTION, "the " * 40, TOO_LONG):
+        examples, _ = answering._question_examples((question, LONG), None, None)
+        for options in ({"doc_stride": 127}, {"doc_stride": 100}, {"window_step": 200}, {"window_step": 1000}):
+            windows, _ = qa._windows(examples, qa._settings(options))
+            covered = {
+                p for first, n in zip(windows.start, windows.length, strict=True) for p in range(first, first + n)
+            }
+            assert covered == set(range(windows.contexts.length(0)))
+            assert len(windows) < 30
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
@@ -11,14 +12,14 @@ import torch
 from tokenizers import Encoding
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from squadlib.console import SquadError
+from squadlib.console import SquadError, logger
 from squadlib.data import Example
 from squadlib.model.answer_spans import best_spans, characters, probabilities
 from squadlib.model.layout import LONGEST, WindowModel
 from squadlib.model.loading import load_config, load_model, load_tokenizer, num_positions
 from squadlib.model.pieces import ContextPieces, TokenisedExamples, distinct, ragged
 from squadlib.model.prediction import predict_logits
-from squadlib.model.template import pair_template
+from squadlib.model.template import PairTemplate, pair_template
 from squadlib.model.windows import Windows, context_room, cut_windows
 
 ANSWER_BLOCK = 256  # questions whose logits are held at a time
@@ -188,9 +189,11 @@ class QuestionAnswerer:
             context_row,
             question_row,
         )
-        room = context_room(texts, self.template, settings.max_seq_len)
-        step = room - settings.doc_stride if settings.window_step is None else np.minimum(room, settings.window_step)
-        return cut_windows(texts, self.template, room, np.maximum(step, 1)), encodings
+        texts = _shorten_questions(texts, self.template, settings)
+        room = np.maximum(context_room(texts, self.template, settings.max_seq_len), 1)  # below 1: of a blank context
+        shared = np.where(settings.doc_stride < room, settings.doc_stride, room // 2)
+        step = room - shared if settings.window_step is None else np.minimum(room, settings.window_step)
+        return cut_windows(texts, self.template, room, step), encodings
 
     def _answers(
         self,
@@ -255,3 +258,34 @@ def _question_examples(inputs: tuple, question: Any, context: Any) -> tuple[list
             raise SquadError(f'each input needs a "question" and a "context" that are text and not empty, not {text!r}')
     pairs = zip(questions, contexts, strict=True)
     return [Example(f"number {n}", q, c, (), False) for n, (q, c) in enumerate(pairs, 1)], single
+
+
+def _shorten_questions(texts: TokenisedExamples, template: PairTemplate, settings: AnswerOptions) -> TokenisedExamples:
+    """The texts with questions cut that leave too little of a window to a context which needs several windows.
+
+    Too little: less than half a window, and not more than doc_stride, so that the next window could not move on;
+    transformers 4 ended with an exception here. One warning for all of them.
+    """
+    half = settings.max_seq_len // 2
+    wanted = min(half, settings.doc_stride + 1 if settings.window_step is None else settings.window_step)
+    room = context_room(texts, template, settings.max_seq_len)
+    context = np.diff(texts.contexts.first)[texts.context_row]
+    long = np.flatnonzero((room < wanted) & (np.maximum(room, 0) < context))
+    if not len(long):
+        return texts
+    kept = max(1, settings.max_seq_len - template.num_special - half)
+    rows = [texts.questions[row].tolist() for row in range(len(texts.questions.first) - 1)]
+    example = texts.examples[long[0]]
+    others = f"; and {len(long) - 1} more questions" if len(long) > 1 else ""
+    logger.warning(
+        'the question "%.60s" (%d pieces%s) leaves too little of a window of %d tokens to its context: only its first '
+        "%d pieces are read; shorten it, or raise max_seq_len if the model takes more",
+        " ".join(example.question.split()),
+        len(rows[texts.question_row[long[0]]]),
+        others,
+        settings.max_seq_len,
+        kept,
+    )
+    question_row = texts.question_row.copy()
+    question_row[long] += len(rows)
+    return replace(texts, questions=ragged(rows + [row[:kept] for row in rows]), question_row=question_row)

@@ -438,8 +438,6 @@ def run(args: argparse.Namespace, argv: list[str], stack: contextlib.ExitStack) 
         from squadlib.training.processes import start_processes
 
         processes = start_processes(args.local_rank, args.no_cuda)
-        if not processes.is_main:
-            logging.getLogger().setLevel(logging.WARNING)
         facts = fine_tuning.log_start(argv, processes, args.seed)
         if processes.is_main:
             stack.enter_context(locked_output_dir(args.output_dir))

@@ -12,6 +12,18 @@ from squadlib.console import SquadError
 CACHE_ID = 0x53515432  # application_id of the SQLite file
 
 
+@contextlib.contextmanager
+def open_cache(path: str, backend: str, source_lang: str, target_lang: str) -> Iterator[Cache]:
+    """The cache for the length of a block; what SQLite raises becomes one sentence."""
+    try:
+        cache = Cache(path, backend, source_lang, target_lang)
+        with contextlib.closing(cache.database):
+            yield cache
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # the second when SQLite's own message quotes damaged bytes
+        reason = " ".join(str(error).split())[:200]
+        raise SquadError(f"{path}: {reason}; free some space, or move a damaged file away") from error
+
+
 class Cache:
     """Translations of one backend and language pair in an SQLite file that several processes may share.
 
@@ -21,7 +33,8 @@ class Cache:
     WHERE = "backend = ? AND source_lang = ? AND target_lang = ? AND source = ?"
 
     def __init__(self, path: str, backend: str, source_lang: str, target_lang: str) -> None:
-        self.path, self.key = path, (backend, source_lang, target_lang)
+        self.path, self.target_lang = path, target_lang
+        self.key = backend, source_lang, target_lang
         self.database = sqlite3.connect(path, timeout=60, isolation_level=None)
         (found,) = self.database.execute("PRAGMA application_id").fetchone()
         if found != CACHE_ID and self.database.execute("SELECT 1 FROM sqlite_master").fetchone():

@@ -22,7 +22,6 @@ import os
 import re
 import shlex
 import sys
-from typing import Any
 
 from squadlib.console import (
     EXIT_BLOCKED,
@@ -35,7 +34,7 @@ from squadlib.console import (
     setup_logging,
 )
 from squadlib.data import load_squad
-from squadlib.files import atomic_write, check_output_path
+from squadlib.files import JsonObject, atomic_write, check_output_path
 from squadlib.sentences import MAX_SENTENCE_CHARS, split_sentences
 from squadlib.translation.batches import translate_in_batches
 from squadlib.translation.cache import Cache, open_cache
@@ -45,7 +44,6 @@ from squadlib.translation.memory import MemoryBackend, MemorySettings
 from squadlib.translation.pace import StillBlockedError
 from squadlib.translation.web import MAX_REQUEST_CHARS, WebSettings, pack_requests, translate_by_web
 
-JsonObject = dict[str, Any]
 EngineSettings = MemorySettings | ModelSettings | WebSettings
 
 

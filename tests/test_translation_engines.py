@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 
 import pytest
 from conftest import run_script
@@ -41,6 +42,19 @@ def test_a_bad_line_of_a_memory_is_named(line, tmp_path):
     path.write_text('{"source": "b", "target": "c"}\n' + line)
     with pytest.raises(SquadError, match="line 2"):
         MemoryBackend(str(path))
+
+
+def test_half_a_surrogate_pair_in_a_memory_is_named_before_it_reaches_the_cache(tmp_path):
+    path = tmp_path / "memory.jsonl"
+    path.write_text('{"source": "b", "target": "c"}\n{"source": "a", "target": "\\ud83d"}')
+    with pytest.raises(SquadError, match="line 2: target holds half a surrogate pair"):
+        MemoryBackend(str(path))
+
+
+def test_a_model_folder_whose_name_is_not_utf8_is_a_key_of_the_cache():
+    name = ModelSettings("hf", os.fsdecode(b"mod\xe8le"), "en", "nl").name
+    assert name == "hf mod\\udce8le en-nl beams=4"
+    Cache(":memory:", name, "en", "nl").put({"cat": "kat"})
 
 
 @pytest.fixture(scope="module")

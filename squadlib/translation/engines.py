@@ -33,7 +33,8 @@ class ModelSettings:
         """Whose translations these are, for the cache's key: another model or beam size is another engine."""
         path = self.model_name_or_path
         path = os.path.realpath(path) if os.path.isdir(path) else path
-        return f"{self.backend} {path} {self.source_code}-{self.target_code} beams={self.num_beams}"
+        name = f"{self.backend} {path} {self.source_code}-{self.target_code} beams={self.num_beams}"
+        return name.encode("utf-8", "backslashreplace").decode()  # a folder's name need not be UTF-8
 
 
 class Fault(Exception):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from squadlib.console import SquadError
+from squadlib.files import parse_json
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class MemoryBackend:
 
     def _add(self, line: str, place: str) -> None:
         try:
-            entry = json.loads(line)
+            entry = parse_json(line, place)
             source, target = (" ".join(entry[key].split()) for key in ("source", "target"))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise SquadError(

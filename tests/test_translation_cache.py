@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
+import random
 import sqlite3
 import subprocess
 import sys
+import time
 
 import pytest
 from conftest import ROOT
-from translations import FAST, assert_all_right, make_document, run_translate, write
+from translations import FAST, assert_all_right, make_document, run_translate, stored_strings, write
 
 from squadlib.console import SquadError
-from squadlib.translation.cache import Cache
+from squadlib.translation.cache import Cache, open_cache
 
 
 def test_cache_never_mixes_backends_or_languages(tmp_path):
@@ -109,6 +112,41 @@ def test_two_processes_share_a_cache(tmp_path, serve_translations):
     assert first == second
     assert_all_right(json.loads(first))
     assert len(server.queries) < 1.3 * 80
+
+
+def open_together(barrier, folder, rounds, results):
+    """In a process: open a new cache in each round, at the same moment as the others, and slowly."""
+
+    class SlowConnection(sqlite3.Connection):
+        def execute(self, *args):
+            time.sleep(random.choice([0.0, 0.0, 0.0, 0.05]))
+            return super().execute(*args)
+
+    connect = sqlite3.connect
+    sqlite3.connect = lambda *args, **options: connect(*args, **options, factory=SlowConnection)
+    for number in range(rounds):
+        barrier.wait()
+        try:
+            with open_cache(str(folder / f"{number}.sqlite"), "mtranslate", "en", "nl") as cache:
+                cache.put({"cat": "kat", str(os.getpid()): "x"})
+            results.put("opened")
+        except BaseException as error:
+            results.put(repr(error))
+
+
+def test_eight_processes_that_start_together_on_a_new_cache_do_not_take_it_for_another_programs_file(tmp_path):
+    processes, rounds = 8, 6
+    context = multiprocessing.get_context("spawn")
+    barrier, results = context.Barrier(processes), context.Queue()
+    arguments = barrier, tmp_path, rounds, results
+    started = [context.Process(target=open_together, args=arguments, daemon=True) for _ in range(processes)]
+    for process in started:
+        process.start()
+    assert [results.get(timeout=60) for _ in range(processes * rounds)] == ["opened"] * processes * rounds
+    for process in started:
+        process.join()
+    for number in range(rounds):
+        assert len(stored_strings(tmp_path / f"{number}.sqlite")) == 1 + processes
 
 
 def test_a_finished_cache_needs_no_server(tmp_path, serve_translations):

@@ -1,4 +1,5 @@
-"""Fixtures of the whole suite: scripts run as subprocesses, a tiny model made from a config, the shared real data."""
+"""Fixtures of the whole suite: scripts run as subprocesses, a tiny model made from a config, real data where
+SQUAD_TEST_DATA names a folder of it."""
 
 from __future__ import annotations
 
@@ -11,7 +12,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SHARED_DATA = ROOT.parent / "shared" / "data"
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models are many times faster so on a busy machine
 
@@ -27,10 +27,11 @@ def run_script(name, *args, cwd=None, env=None, timeout=300, stdin=None):
 
 @pytest.fixture(scope="session")
 def shared_data():
-    """Folder of the real data; tests that need it skip where it is absent."""
-    if not SHARED_DATA.is_dir():
-        pytest.skip("../shared/data is not on this machine")
-    return SHARED_DATA
+    """Folder of real data sets, named by the environment; the tests that need it skip where it is not."""
+    folder = os.environ.get("SQUAD_TEST_DATA")
+    if not folder:
+        pytest.skip("SQUAD_TEST_DATA, a folder of real data sets, is not set")
+    return Path(folder)
 
 
 @pytest.fixture

@@ -3,37 +3,42 @@
     python evaluate_v2.py dev-v2.0.json predictions_.json --null-odds-file null_odds_.json
 
 Reads the data file and one or more prediction files ({question id: answer text}, "" for "no answer"); prints the
-results as JSON on stdout, or a Markdown table for several files. Written from the definition of the metric
-(Rajpurkar et al. 2016, 2018). Python alone is enough; only --bootstrap needs numpy and --out-image-dir matplotlib.
+results as JSON on stdout, or a Markdown table for several files. Also reads rows as hubs publish them, one question a
+line, from files named .jsonl or .ndjson, and any file compressed as .gz:
+
+    {"id": "56d", "context": "…", "question": "…", "answers": {"text": ["Haarlem"], "answer_start": [12]}}
+    {"id": "56d", "prediction_text": "in Haarlem", "no_answer_probability": 0.1}
+
+Written from the definition of the metric (Rajpurkar et al. 2016, 2018). This file works alone, copied anywhere, with
+Python and nothing else; only --bootstrap needs numpy and --out-image-dir matplotlib.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import gc
+import codecs
+import errno
+import gzip
+import io
 import json
 import math
 import os
 import re
+import signal
 import sys
-from collections import Counter
-from collections.abc import Iterator
-from functools import partial
-from itertools import accumulate, chain, compress, groupby
-from typing import Any
+import zlib
+from collections.abc import Iterator, Mapping
+from itertools import accumulate, groupby
+from types import ModuleType
 
-from squadlib.console import EXIT_OK, SquadError, exit_with_faults, script_main
-from squadlib.data import get_field
-from squadlib.files import atomic_write, check_output_path, read_json
-
+EXIT_OK, EXIT_BAD_DATA, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 0, 1, 2, 130, 141  # 128 + signal number
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 VERSION = "1.0"  # part of the signature: raise it when a figure can change
 ARTICLES = {"en": ("a", "an", "the"), "nl": ("de", "het", "een")}  # words that the normalisation drops
 DROP_PUNCTUATION = str.maketrans("", "", "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")  # ASCII punctuation, as in `string`
 BOOTSTRAP_SEED = 42
 MIN_RESAMPLES = 100
 MAX_NUMBER = 1e300  # of a probability or null odds, so that differences stay finite
-NUMBER_TYPES = frozenset({int, float})  # of JSON; not bool, which is a subclass of int
 CURVE_TITLES = {"exact": "Exact match", "f1": "F1", "oracle": "Oracle (is there an answer?)"}
 HISTOGRAM_LABELS = {"na_prob": "No-answer probability", "null_odds": "Null odds (null score − best answer's score)"}
 TIE_NOTE = (
@@ -42,13 +47,16 @@ TIE_NOTE = (
 )
 
 Golds = dict[str, list[str]]  # question id -> gold answer texts, [] for an unanswerable question
-Texts = dict[str, str]  # question id -> predicted answer, "" for none
+Texts = Mapping[str, object]  # question id -> predicted answer, "" for none; checked where it is scored
 Numbers = dict[str, float]  # question id -> score, probability or null odds; or name -> figure
+Results = dict[str, float | list[float]]  # name -> figure, or interval [low, high]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# One answer: normalisation, exact match, F1
-# ---------------------------------------------------------------------------------------------------------------------
+class SquadError(Exception):
+    """Bad data or a bad environment: one sentence with the file, the place, what was found and what to do."""
+
+
+# ---- One answer: normalisation, exact match, F1 ---------------------------------------------------------------------
 
 
 def normalise_answer(text: str, language: str = "en") -> str:
@@ -67,7 +75,7 @@ def normalise_all(texts: set[str], language: str = "en") -> dict[str, list[str]]
     plain = [text for text in texts if text.isascii() and text.isprintable()]
     lines = "\n".join(plain).lower().translate(DROP_PUNCTUATION).split("\n")
     words = {}
-    for text, line in zip(plain, map(str.split, lines), strict=False):  # "" splits into one line too many
+    for text, line in zip(plain, map(str.split, lines), strict=False):  # no text at all still makes one line
         words[text] = line if articles.isdisjoint(line) else [word for word in line if word not in articles]
     for text in texts.difference(words):
         words[text] = normalise_answer(text, language).split()
@@ -75,21 +83,16 @@ def normalise_all(texts: set[str], language: str = "en") -> dict[str, list[str]]
 
 
 def f1_of_words(gold: list[str], pred: list[str]) -> float:
-    """F1 of two bags of words, neither of them empty."""
+    """F1 of two bags of words."""
     shared = set(gold).intersection(pred)
     if not shared:
         return 0
-    num_same = len(shared)
-    if len(set(gold)) < len(gold) and len(set(pred)) < len(pred):  # only then can a word be shared twice
-        num_same = sum((Counter(gold) & Counter(pred)).values())
-    precision = num_same / len(pred)
-    recall = num_same / len(gold)
+    num_same = sum([min(gold.count(word), pred.count(word)) for word in shared])
+    precision, recall = num_same / len(pred), num_same / len(gold)
     return (2 * precision * recall) / (precision + recall)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# All questions: scores, totals, thresholds
-# ---------------------------------------------------------------------------------------------------------------------
+# ---- All questions: scores, totals, thresholds ----------------------------------------------------------------------
 
 
 def score_answers(golds: Golds, predictions: Texts, language: str = "en") -> tuple[Numbers, Numbers]:
@@ -99,46 +102,40 @@ def score_answers(golds: Golds, predictions: Texts, language: str = "en") -> tup
     Predictions for other questions are ignored. Raises SquadError when one is missing or not text.
     """
     texts = check_predictions(golds, predictions)
-    words = normalise_all(set(texts), language)
-    others: set[str] = set()  # gold answers that are not, letter for letter, the prediction
-    for answers, text in zip(golds.values(), texts, strict=True):
-        if answers and not (text in answers and words[text]):
-            others.update(answers)
-    words |= normalise_all(others, language)
-    exact, f1 = {}, {}
-    for (qid, answers), text in zip(golds.items(), texts, strict=True):
-        pred = words[text]
-        if pred and text in answers:
-            exact[qid], f1[qid] = 1, 1.0
-            continue
-        gold_words = [gold for answer in set(answers) if (gold := words[answer])] if answers else ()
+    exact: Numbers = dict.fromkeys(golds, 1)
+    f1: Numbers = dict.fromkeys(golds, 1.0)
+    words = normalise_all(set(texts.values()), language)
+    others = [qid for qid, text in texts.items() if text not in golds[qid] or not words[text]]
+    words |= normalise_all({answer for qid in others for answer in golds[qid]}, language)
+    for qid in others:  # every question but these is right to the letter
+        pred = words[texts[qid]]
+        gold_words = [words[answer] for answer in golds[qid] if words[answer]]
         if not gold_words:
             exact[qid] = f1[qid] = int(not pred)
-        elif pred in gold_words:
-            exact[qid], f1[qid] = 1, 1.0
-        else:
-            exact[qid], f1[qid] = 0, max([f1_of_words(gold, pred) for gold in gold_words]) if pred else 0
+        elif pred not in gold_words:
+            exact[qid], f1[qid] = 0, max([f1_of_words(gold, pred) for gold in gold_words])
     return exact, f1
 
 
-def check_predictions(golds: Golds, predictions: Texts) -> list[str]:
+def check_predictions(golds: Golds, predictions: Texts) -> dict[str, str]:
     """The prediction of each question. Raises SquadError unless there are questions and each prediction is text."""
     if not golds:
         raise SquadError("there is no question to score")
     check_coverage(golds, predictions, 'prediction; predict the whole data file ("" where there is no answer)')
-    texts = list(map(predictions.__getitem__, golds))
-    for qid in golds if set(map(type, texts)) != {str} else ():
-        if not isinstance(predictions[qid], str):
-            fault = f"the prediction for question {qid} is {predictions[qid]!r:.40}"
-            raise SquadError(f'{fault}; expected text ("" for no answer)')
+    texts = {}
+    for qid in golds:
+        text = predictions[qid]
+        if not isinstance(text, str):
+            raise SquadError(f'the prediction for question {qid} is {text!r:.40}; expected text ("" for no answer)')
+        texts[qid] = text
     return texts
 
 
-def check_coverage(golds: Golds, values: dict[str, Any], what: str) -> None:
+def check_coverage(golds: Golds, values: Mapping[str, object], what: str, place: str = "") -> None:
     """Raise SquadError when a question has no value. what: name of the value; what to do."""
-    if not golds.keys() <= values.keys():
-        missing = [qid for qid in golds if qid not in values]
-        raise SquadError(f"{len(missing)} of {len(golds)} questions, the first is {missing[0]}, have no {what}")
+    if missing := [qid for qid in golds if qid not in values]:
+        fault = f"{len(missing)} of {len(golds)} questions, the first is {missing[0]}, have no {what}"
+        raise SquadError(f"{place}{fault}")
 
 
 def squad_evaluate(
@@ -155,37 +152,34 @@ def squad_evaluate(
 
 
 def summarise(
-    golds: Golds,
-    predictions: Texts,
-    exact: Numbers,
-    f1: Numbers,
-    na_probs: Numbers | None = None,
-    na_prob_thresh: float = 1.0,
+    golds: Golds, predictions: Texts, exact: Numbers, f1: Numbers, na_probs: Numbers | None, na_prob_thresh: float
 ) -> Numbers:
     """`squad_evaluate` from the scores that `score_answers` returned."""
     if na_probs is None:
         na_probs = dict.fromkeys(predictions, 0.0)
     final_exact, final_f1 = apply_no_ans_threshold(golds, exact, f1, na_probs, na_prob_thresh)
+    has_ans = [qid for qid in golds if golds[qid]]
+    no_ans = [qid for qid in golds if not golds[qid]]
     results: Numbers = {}
-    has_ans = list(map(bool, golds.values()))
-    no_ans = [not flag for flag in has_ans]
-    for prefix, wanted in ("", [True] * len(golds)), ("HasAns_", has_ans), ("NoAns_", no_ans):
-        if total := sum(wanted):
-            results[f"{prefix}exact"] = 100.0 * sum(compress(final_exact.values(), wanted)) / total
-            results[f"{prefix}f1"] = 100.0 * sum(compress(final_f1.values(), wanted)) / total
-            results[f"{prefix}total"] = total
+    for prefix, group in ("", list(golds)), ("HasAns_", has_ans), ("NoAns_", no_ans):
+        if group:
+            results[f"{prefix}exact"] = 100.0 * sum([final_exact[qid] for qid in group]) / len(group)
+            results[f"{prefix}f1"] = 100.0 * sum([final_f1[qid] for qid in group]) / len(group)
+            results[f"{prefix}total"] = len(group)
     ranked = rank(golds, na_probs)
-    losses = {qid: -1 if predictions[qid] else 0 for qid in compress(golds, no_ans)}
+    losses = {qid: -1 if predictions[qid] else 0 for qid in no_ans}
     for name, scores in ("exact", exact), ("f1", f1):
-        best, threshold = find_best_threshold(scores | losses, len(losses), na_probs, ranked)
+        best, threshold = find_best_threshold(scores | losses, len(no_ans), na_probs, ranked)
         results[f"best_{name}"], results[f"best_{name}_thresh"] = best, threshold
     return results
 
 
 def apply_no_ans_threshold(
-    golds: Golds, exact: Numbers, f1: Numbers, na_probs: Numbers, na_prob_thresh: float
+    golds: Golds, exact: Numbers, f1: Numbers, na_probs: Numbers | None, na_prob_thresh: float
 ) -> tuple[Numbers, Numbers]:
-    """(exact, f1) when every question whose probability is above the threshold is answered with ""."""
+    """(exact, f1) when every question whose probability (0 without `na_probs`) is above the threshold is cut to ""."""
+    if na_probs is None:
+        na_probs = dict.fromkeys(golds, 0.0)
     check_coverage(golds, na_probs, "no-answer probability; take the file that belongs to these predictions")
     cut = {qid: float(not golds[qid]) for qid in golds if na_probs[qid] > na_prob_thresh}
     return exact | cut, f1 | cut
@@ -196,16 +190,14 @@ def rank(golds: Golds, na_probs: Numbers) -> list[str]:
     return [qid for qid in sorted(na_probs, key=na_probs.__getitem__) if qid in golds]
 
 
-def find_best_threshold(
-    gains: Numbers, nothing_answered: int, na_probs: Numbers, ranked: list[str]
-) -> tuple[float, float]:
+def find_best_threshold(gains: Numbers, start: int, na_probs: Numbers, ranked: list[str]) -> tuple[float, float]:
     """(best mean score, threshold) over all cuts of the questions `ranked` by probability, the official way.
 
-    gains: what answering a question adds to the score of `nothing_answered`. The running score may stop between
+    gains: what answering a question adds to `start`, the score of answering none. The running score may stop between
     questions of equal probability, where no threshold can cut; it is kept because it is the published figure.
     `best_thresholds` finds one that can be used.
     """
-    running = list(accumulate(map(gains.__getitem__, ranked), initial=nothing_answered))
+    running = list(accumulate(map(gains.__getitem__, ranked), initial=start))
     best = max(running)
     position = running.index(best)  # the first of equals
     return 100.0 * best / len(gains), na_probs[ranked[position - 1]] if position else 0.0
@@ -272,23 +264,92 @@ def bootstrap_interval(scores: list[float], num_resamples: int) -> list[float]:
 
 def question_rows(
     golds: Golds, predictions: Texts, na_probs: Numbers | None = None, na_prob_thresh: float = 1.0, language: str = "en"
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """One record a question, in file order; the mean of its exact and f1 (0 to 100) is the reported figure."""
     exact, f1 = score_answers(golds, predictions, language)
-    probs = dict.fromkeys(golds, 0.0) if na_probs is None else na_probs
-    exact, f1 = apply_no_ans_threshold(golds, exact, f1, probs, na_prob_thresh)
+    exact, f1 = apply_no_ans_threshold(golds, exact, f1, na_probs, na_prob_thresh)
     rows = []
     for qid, texts in golds.items():
-        row = {"id": qid, "has_ans": bool(texts), "exact": 100.0 * exact[qid], "f1": 100.0 * f1[qid]}
+        row: dict[str, object] = {"id": qid, "has_ans": bool(texts), "exact": 100.0 * exact[qid], "f1": 100.0 * f1[qid]}
         rows.append(row | {"pred": predictions[qid], "golds": texts})
         if na_probs is not None:
             rows[-1]["na_prob"] = na_probs[qid]
     return rows
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Files
-# ---------------------------------------------------------------------------------------------------------------------
+# ---- Files: JSON and rows in, results out ---------------------------------------------------------------------------
+
+
+def read_text(path: str) -> str:
+    """The text of a UTF-8 file with or without BOM, unpacked when its name ends in .gz."""
+    try:
+        with open(path, "rb") as file:
+            raw = file.read()
+        if path.endswith(".gz"):
+            raw = gzip.decompress(raw)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise SquadError(f"{path}: not a whole gzip file ({error}); download or make it again") from error
+    except OSError as error:
+        raise SquadError(f"{path}: cannot be read ({error.strerror})") from error
+    if not raw.strip():
+        raise SquadError(f"{path}: the file is empty; download or make it again")
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise SquadError(f"{path}: the file is UTF-16; save it as UTF-8")
+    try:
+        return raw.removeprefix(codecs.BOM_UTF8).decode()
+    except UnicodeDecodeError as error:
+        raise SquadError(f"{path}: byte {error.start} is not valid UTF-8; save the file as UTF-8") from error
+
+
+def parse_json(text: str, path: str, line: int = 0) -> object:
+    """The value of a JSON text. line: its number in a file of rows; 0 for a whole file."""
+    place = f"{path}: line {line}" if line else path
+    try:
+        return json.loads(text, parse_constant=refuse_constant)
+    except json.JSONDecodeError as error:
+        where = f"column {error.colno}" if line else f"line {error.lineno} column {error.colno}"
+        at_end = error.pos >= len(error.doc.rstrip()) - 1 or error.msg.startswith("Unterminated")
+        cut = "; the file looks cut off, download or make it again" if at_end and not line else ""
+        raise SquadError(f"{place}: not valid JSON at {where}: {error.msg}{cut}") from error
+    except (ValueError, RecursionError) as error:
+        raise SquadError(f"{place}: not usable JSON: {error}") from error
+
+
+def refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def has_rows(path: str) -> bool:
+    """Whether a file holds one question a line, by its name."""
+    return path.removesuffix(".gz").endswith((".jsonl", ".ndjson"))
+
+
+def read_rows(path: str) -> Iterator[tuple[str, object]]:
+    """(place for an error, parsed line) of every line of a file that is not blank."""
+    for number, line in enumerate(read_text(path).split("\n"), 1):
+        if line.strip():
+            yield f"{path}: line {number}", parse_json(line, path, number)
+
+
+def read_questions(path: str) -> Iterator[tuple[str, object]]:
+    """(place for an error, question) of a SQuAD document or a file of rows, in file order."""
+    if has_rows(path):
+        yield from read_rows(path)
+        return
+    document = parse_json(read_text(path), path)
+    for number, article in enumerate(get_list(document, "data", path), 1):
+        for index, paragraph in enumerate(get_list(article, "paragraphs", f"{path}: article {number}"), 1):
+            place = f"{path}: article {number}, paragraph {index}"
+            for question in get_list(paragraph, "qas", place):
+                yield place, question
+
+
+def get_list(record: object, key: str, place: str) -> list[object]:
+    """record[key] when it is a list; else SquadError with the place and what was found."""
+    if isinstance(record, dict) and isinstance(record.get(key), list):
+        return record[key]
+    found = repr(record.get(key, "nothing")) if isinstance(record, dict) else type(record).__name__
+    raise SquadError(f'{place}: "{key}" should be a list, found {found:.40}')
 
 
 def read_golds(path: str) -> Golds:
@@ -297,37 +358,14 @@ def read_golds(path: str) -> Golds:
     As there, the answers decide whether a question is answerable, not `is_impossible`; unlike there, a question marked
     unanswerable may leave `answers` out.
     """
-    document = read_json(path)
-    try:
-        articles = document["data"]
-        paragraphs = [paragraph for article in articles for paragraph in article["paragraphs"]]
-        questions = [qa for paragraph in paragraphs for qa in paragraph["qas"]]
-        answers = [qa["answers"] for qa in questions]
-        golds = {qa["id"]: [answer["text"] for answer in qa["answers"]] for qa in questions}
-        "".join(chain(golds, *golds.values()))  # TypeError when one of them is not text
-        lists = [articles, *(article["paragraphs"] for article in articles), *(place["qas"] for place in paragraphs)]
-        contradictions = any(compress(answers, [qa.get("is_impossible") for qa in questions]))
-        all_lists = set(map(type, chain(lists, answers))) == {list}
-        if golds and len(golds) == len(questions) and all_lists and not contradictions:
-            return golds
-    except (AttributeError, KeyError, TypeError):
-        pass
-    return read_odd_golds(document, path)
-
-
-def read_odd_golds(document: Any, path: str) -> Golds:
-    """As read_golds, step by step: for unusual files, and to say what is wrong with the others."""
     golds: Golds = {}
     num_contradictions = 0
-    for number, article in enumerate(get_field(document, "data", list, path), 1):
-        for index, paragraph in enumerate(get_field(article, "paragraphs", list, f"{path}: article {number}"), 1):
-            place = f"{path}: article {number}, paragraph {index}"
-            for qa in get_field(paragraph, "qas", list, place):
-                qid, texts, is_impossible = read_question(qa, place)
-                if qid in golds:
-                    raise SquadError(f"{place}, question {qid}: this id was used before; make the ids unique")
-                golds[qid] = texts
-                num_contradictions += is_impossible and bool(texts)
+    for place, question in read_questions(path):
+        qid, texts, is_impossible = read_question(question, place)
+        if qid in golds:
+            raise SquadError(f"{place}, question {qid}: this id was used before; make the ids unique")
+        golds[qid] = texts
+        num_contradictions += is_impossible and bool(texts)
     if not golds:
         raise SquadError(f"{path}: the file has no question")
     if num_contradictions:
@@ -335,76 +373,126 @@ def read_odd_golds(document: Any, path: str) -> Golds:
     return golds
 
 
-def read_question(qa: Any, place: str) -> tuple[str, list[str], bool]:
-    """(id, gold answer texts, is_impossible) of one question of the data file."""
-    qid = qa.get("id") if isinstance(qa, dict) else None
-    if not isinstance(qid, (str, int)):
+def read_question(question: object, place: str) -> tuple[str, list[str], bool]:
+    """(id, gold answer texts, is_impossible). answers: [{"text": "x"}, …] of SQuAD or {"text": ["x", …]} of a row."""
+    qid, fields = split_id(question, place)
+    answers = fields.get("answers")
+    is_impossible = fields.get("is_impossible") is True
+    if isinstance(answers, dict) and "text" in answers:
+        column = get_list(answers, "text", f"{place}, question {qid}, answers")
+        records: list[object] = [{"text": text} for text in column]
+    elif answers is None and is_impossible:
+        records = []
+    else:
+        records = get_list(fields, "answers", f"{place}, question {qid}")
+    texts = []
+    for record in records:
+        text = record.get("text") if isinstance(record, dict) else None
+        if not isinstance(text, str):
+            raise SquadError(f'{place}, question {qid}: an answer has no "text" that is text')
+        texts.append(text)
+    return qid, texts, is_impossible
+
+
+def split_id(record: object, place: str) -> tuple[str, dict[str, object]]:
+    """(id, record) of a question or row; an id that is a whole number becomes text."""
+    if not isinstance(record, dict) or not isinstance(record.get("id"), (str, int)):
         raise SquadError(f'{place}: a question has no "id" that is text')
-    is_impossible = qa.get("is_impossible") is True
-    if is_impossible and qa.get("answers") is None:
-        return str(qid), [], True
-    try:
-        texts = [answer["text"] for answer in get_field(qa, "answers", list, f"{place}, question {qid}")]
-        "".join(texts)
-    except (KeyError, TypeError):
-        raise SquadError(f'{place}, question {qid}: an answer has no "text" that is text') from None
-    return str(qid), texts, is_impossible
+    return str(record["id"]), record
 
 
-def note(text: str) -> None:
-    """A line for people. Not through logging, which takes as long to import as half of the questions to score."""
-    print(f"evaluate_v2.py: {text}", file=sys.stderr)
+def read_by_id(path: str, kind: str, column: str = "") -> dict[str, object]:
+    """Question id -> value of a JSON object, or of a file of rows {"id": …, column: …}."""
+    if not column or not has_rows(path):
+        content = parse_json(read_text(path), path)
+        if isinstance(content, dict):
+            return content
+        found = type(content).__name__
+        raise SquadError(f"{path}: not a file of {kind}: expected {{question id: …}}, found {found}")
+    values: dict[str, object] = {}
+    for place, row in read_rows(path):
+        qid, fields = split_id(row, place)
+        if qid in values or column not in fields:
+            fault = "this id was used before; make the ids unique" if qid in values else f'there is no "{column}"'
+            raise SquadError(f"{place}, question {qid}: {fault}")
+        values[qid] = fields[column]
+    return values
 
 
-@contextlib.contextmanager
-def naming(path: str) -> Iterator[None]:
-    """Put the file's name in front of a SquadError that the block raises."""
-    try:
-        yield
-    except SquadError as error:
-        raise SquadError(f"{path}: {error}") from error
-
-
-def read_object(path: str, kind: str) -> dict[str, Any]:
-    """The JSON object of file `path`, whose keys are question ids."""
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise SquadError(f"{path}: not a file of {kind}: expected {{question id: …}}, found {type(content).__name__}")
-    return content
-
-
-def read_numbers(path: str, golds: Golds, kind: str) -> Numbers:
+def read_numbers(path: str, golds: Golds, kind: str, column: str = "") -> Numbers:
     """Question id -> number for the questions of `golds`, in the order of file `path`."""
-    content = read_object(path, kind)
-    with naming(path):
-        check_coverage(golds, content, f"{kind}; take the file that belongs to these predictions")
-    numbers = {qid: number for qid, number in content.items() if qid in golds}
-    values = numbers.values()
-    if set(map(type, values)) <= NUMBER_TYPES and max(map(abs, values)) < MAX_NUMBER:
-        return numbers
-    bad = next(qid for qid, n in numbers.items() if type(n) not in NUMBER_TYPES or abs(n) >= MAX_NUMBER)
-    raise SquadError(f"{path}: question {bad}: {numbers[bad]!r:.40} is not a finite number")
+    content = read_by_id(path, kind, column)
+    check_coverage(golds, content, f"{kind}; take the file that belongs to these predictions", f"{path}: ")
+    numbers: Numbers = {}
+    for qid, number in content.items():
+        if qid in golds:
+            if isinstance(number, bool) or not isinstance(number, (int, float)) or not abs(number) < MAX_NUMBER:
+                raise SquadError(f"{path}: question {qid}: {number!r:.40} is not a finite number")
+            numbers[qid] = number
+    return numbers
 
 
 def read_na_probs(path: str, golds: Golds, threshold: float) -> Numbers:
     """No-answer probabilities; says so when they look like log-odds under the default threshold."""
-    na_probs = read_numbers(path, golds, "no-answer probability")
+    na_probs = read_numbers(path, golds, "no-answer probability", "no_answer_probability")
     if threshold == 1.0 and (num_outside := sum(not 0 <= value <= 1 for value in na_probs.values())):
         fault = f"{num_outside} of {len(na_probs)} values are not between 0 and 1; for log-odds --na-prob-thresh 1.0 is"
         note(f"{path}: {fault} an arbitrary cut: set it, or give the file as --null-odds-file")
     return na_probs
 
 
-def read_nbest_answers(path: str, golds: Golds) -> Texts:
+def read_nbest_answers(path: str, golds: Golds) -> dict[str, object]:
     """Question id -> best answer with text in an nbest_predictions_.json; "" where there is none."""
-    content = read_object(path, "n-best lists")
-    answers = {}
+    content = read_by_id(path, "n-best lists")
+    answers: dict[str, object] = {}
     for qid in golds.keys() & content.keys():
-        try:
-            answers[qid] = next((entry["text"] for entry in content[qid] if entry["text"]), "")
-        except (KeyError, TypeError):
-            raise SquadError(f"{path}: question {qid} has no list of entries with a text") from None
+        entries = content[qid]
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) and "text" in entry for entry in entries):
+            raise SquadError(f"{path}: question {qid} has no list of entries with a text")
+        answers[qid] = next((entry["text"] for entry in entries if entry["text"]), "")
     return answers
+
+
+def write_file(path: str, content: bytes) -> None:
+    """Replace file `path` by `content`, whole or not at all: a kill or a full disk leaves the old file as it was."""
+    path = os.path.realpath(path)  # a symbolic link keeps pointing at the new content
+    temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as out:
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+        if os.path.exists(path):
+            os.chmod(temporary, os.stat(path).st_mode & 0o777)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise SquadError(describe_os_error(error, path)) from error
+    finally:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def output_fault(flag: str, path: str) -> str:
+    """Why `path` cannot become an output file, "" when it can."""
+    folder = os.path.dirname(os.path.realpath(path))
+    if os.path.exists(path) and not os.path.isfile(path):  # a file moved to /dev/null would end the device
+        return f"{flag} {path} is {'a folder' if os.path.isdir(path) else 'a device or pipe'}; name a file"
+    if not os.path.isdir(folder):
+        return f"{flag} {path}: folder {folder} does not exist; make it first"
+    return "" if os.access(folder, os.W_OK) else f"{flag} {path}: folder {folder} is not writable"
+
+
+def describe_os_error(error: OSError, path: str | None = None) -> str:
+    """One sentence for an OSError: the file, what happened, and for a full disk what to do."""
+    name = path or error.filename or "output"
+    if error.errno in NO_SPACE:
+        return f"{name}: no space left for writing ({error.strerror}); free some and run the same command again"
+    return f"{name}: {error.strerror or error}"
+
+
+def note(text: str) -> None:
+    """A line for people."""
+    print(f"evaluate_v2.py: {text}", file=sys.stderr)
 
 
 def signature(args: argparse.Namespace, pred_file: str, golds: Golds) -> str:
@@ -425,7 +513,7 @@ def signature(args: argparse.Namespace, pred_file: str, golds: Golds) -> str:
     return "|".join([*parts, f"evaluate_v2:{VERSION}"])
 
 
-def markdown_table(results: dict[str, Numbers]) -> str:
+def markdown_table(results: Mapping[str, Mapping[str, object]]) -> str:
     """The published benchmark table, one row a prediction file: exact/f1 of all, HasAns and NoAns questions."""
     lines = ["| Model | EM/F1 | HasAns | NoAns |", "|---|---|---|---|"]
     for name, result in results.items():
@@ -438,16 +526,14 @@ def markdown_table(results: dict[str, Numbers]) -> str:
 def model_name(path: str) -> str:
     """Name of a table row: the folder of run_squad.py's predictions_*.json, else the file's own name."""
     folder, file_name = os.path.split(os.path.abspath(path))
-    stem = os.path.splitext(file_name)[0]
+    stem = os.path.splitext(file_name.removesuffix(".gz"))[0]
     return os.path.basename(folder) if stem.startswith("predictions") else stem
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Plots
-# ---------------------------------------------------------------------------------------------------------------------
+# ---- Plots ----------------------------------------------------------------------------------------------------------
 
 
-def import_pyplot() -> Any:
+def import_pyplot() -> ModuleType | None:
     """matplotlib.pyplot drawing to files, or None after one line when matplotlib is not installed."""
     try:
         import matplotlib
@@ -457,30 +543,40 @@ def import_pyplot() -> Any:
     matplotlib.use("Agg")
     import matplotlib.pyplot
 
-    style = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3}
-    matplotlib.rcParams.update({**style, "font.size": 11, "figure.figsize": (6.4, 4.4), "savefig.dpi": 200})
+    style: dict[str, object] = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True}
+    style |= {
+        "grid.alpha": 0.3,
+        "font.size": 11,
+        "figure.figsize": (6.4, 4.4),
+        "figure.constrained_layout.use": True,
+        "savefig.dpi": 200,
+    }
+    matplotlib.rcParams.update(style)
     return matplotlib.pyplot
 
 
-@contextlib.contextmanager
-def new_plot(plt: Any, path: str) -> Iterator[Any]:
-    """Axes to draw on; the PNG is written whole or not at all."""
-    figure, axes = plt.subplots(layout="constrained")
-    yield axes
-    with atomic_write(path, "wb") as out:
-        figure.savefig(out, format="png")
-    plt.close(figure)
+def save_plot(plt: ModuleType, path: str) -> None:
+    """Write the current figure as PNG and close it."""
+    png = io.BytesIO()
+    plt.savefig(png, format="png")
+    plt.close()
+    write_file(path, png.getvalue())
 
 
-def plot_precision_recall(axes: Any, name: str, average: float, precisions: list[float], recalls: list[float]) -> None:
+def plot_precision_recall(
+    plt: ModuleType, path: str, title: str, precisions: list[float], recalls: list[float]
+) -> None:
+    _, axes = plt.subplots()
     axes.fill_between(recalls, precisions, step="post", alpha=0.15, linewidth=0)
     axes.step(recalls, precisions, where="post")
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="Recall", ylabel="Precision")
-    axes.set_title(f"{name}: average precision {average:.1f}")
+    axes.set_title(title)
+    save_plot(plt, path)
 
 
-def plot_histogram(axes: Any, golds: Golds, values: Numbers, name: str, best: float) -> None:
+def plot_histogram(plt: ModuleType, path: str, name: str, golds: Golds, values: Numbers, best: float) -> None:
     """HasAns and NoAns on one axis, with the threshold of the best F1."""
+    _, axes = plt.subplots()
     bounds = min(values.values()), max(values.values())
     for label, wanted in ("HasAns", True), ("NoAns", False):
         group = [value for qid, value in values.items() if bool(golds[qid]) is wanted]
@@ -488,6 +584,7 @@ def plot_histogram(axes: Any, golds: Golds, values: Numbers, name: str, best: fl
     axes.axvline(best, color="black", linestyle="--", linewidth=1, label=f"best F1: {best:.4g}")
     axes.set(xlabel=name, ylabel="Questions")
     axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+    save_plot(plt, path)
 
 
 def draw_images(
@@ -507,72 +604,52 @@ def draw_images(
     values, _ = next(iter(rankings.values()))
     oracle = {qid: float(bool(texts)) for qid, texts in golds.items()}
     for name, scores in {"exact": exact, "f1": f1, "oracle": oracle}.items() if any(golds.values()) else ():
-        curve = precision_recall(golds, scores, values)
-        results[f"pr_{name}_ap"] = curve[0]
+        average, precisions, recalls = precision_recall(golds, scores, values)
+        results[f"pr_{name}_ap"] = average
         if plt:
-            with new_plot(plt, os.path.join(folder, f"pr_{name}.png")) as axes:
-                plot_precision_recall(axes, CURVE_TITLES[name], *curve)
-    for name, (values, best) in rankings.items() if plt else ():
-        with new_plot(plt, os.path.join(folder, f"{name}_hist.png")) as axes:
-            plot_histogram(axes, golds, values, HISTOGRAM_LABELS[name], best)
+            title = f"{CURVE_TITLES[name]}: average precision {average:.1f}"
+            plot_precision_recall(plt, os.path.join(folder, f"pr_{name}.png"), title, precisions, recalls)
+    if plt:
+        for name, (values, best) in rankings.items():
+            path = os.path.join(folder, f"{name}_hist.png")
+            plot_histogram(plt, path, HISTOGRAM_LABELS[name], golds, values, best)
     return results
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Command line
-# ---------------------------------------------------------------------------------------------------------------------
+# ---- Command line ---------------------------------------------------------------------------------------------------
 
 
 def build_parser() -> argparse.ArgumentParser:
-    formatter = partial(argparse.RawTextHelpFormatter, width=100)  # the terminal's width costs 4 ms to find out
-    parser = argparse.ArgumentParser(
-        prog="evaluate_v2.py", description=__doc__, formatter_class=formatter, allow_abbrev=False
-    )
+    parser = argparse.ArgumentParser("evaluate_v2.py", description=__doc__, allow_abbrev=False)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter  # keeps the line breaks of the description
+    parser.add_argument("data_file", help="gold answers: a SQuAD v1.1 or v2.0 file, or .jsonl with a question a line")
+    several = "predictions: {question id: answer text}, or .jsonl; several make a table"
+    parser.add_argument("pred_file", nargs="+", help=several)
 
-    def add(group: Any, flag: str, *short: str, **options: Any) -> None:
-        spellings = dict.fromkeys((flag, "--" + flag[2:].replace("-", "_"), *short))
-        group.add_argument(*spellings, **options)
+    add = parser.add_argument_group("the official script's options").add_argument
+    add("--out-file", "--out_file", "-o", metavar="FILE", help="write the results to this file (default: stdout)")
+    probability = "{question id: probability of no answer}, or .jsonl; gives best_* a meaning"
+    add("--na-prob-file", "--na_prob_file", "-n", metavar="FILE", help=probability)
+    threshold = 'count a question as answered with "" above this probability (default: 1.0, never)'
+    add("--na-prob-thresh", "--na_prob_thresh", "-t", type=float, default=1.0, metavar="P", help=threshold)
+    images = "draw precision-recall curves and a histogram here (needs -n or --null-odds-file, and matplotlib)"
+    add("--out-image-dir", "--out_image_dir", "-p", metavar="DIR", help=f"{images}; adds pr_*_ap")
+    add("--verbose", "-v", action="store_true", help="say more about the input on stderr")
 
-    parser.add_argument("data_file", help="SQuAD v1.1 or v2.0 file with the gold answers")
-    parser.add_argument("pred_file", nargs="+", help="predictions: {question id: answer text}; several make a table")
-    official = parser.add_argument_group("the official script's options")
-    add(official, "--out-file", "-o", metavar="FILE", help="write the results to this file (default: stdout)")
-    add(official, "--na-prob-file", "-n", help="{question id: probability of no answer}; gives best_* a meaning")
-    add(
-        official, "--na-prob-thresh", "-t", type=float, default=1.0, metavar="P",
-        help='count a question as answered with "" above this probability (default: 1.0, never)',
-    )  # fmt: skip
-    add(
-        official, "--out-image-dir", "-p", metavar="DIR",
-        help="draw precision-recall curves and a histogram here (needs -n or\n--null-odds-file, and matplotlib); "
-        "adds pr_*_ap",
-    )  # fmt: skip
-    add(official, "--verbose", "-v", action="store_true", help="say more about the input on stderr")
-    more = parser.add_argument_group("more")
-    add(
-        more, "--null-odds-file", metavar="FILE",
-        help="null_odds_.json of run_squad.py: adds best_*_null_odds and the threshold to\n"
-        "give as --null_score_diff_threshold",
-    )  # fmt: skip
-    add(
-        more, "--nbest-file", metavar="FILE",
-        help="nbest_predictions_.json beside it: lets that threshold also give an answer\n"
-        "where the prediction is already empty",
-    )  # fmt: skip
-    add(more, "--out-scores-file", metavar="FILE", help="write one JSON line per question: scores, prediction, golds")
-    add(
-        more, "--bootstrap", type=int, default=0, metavar="N",
-        help="add exact_ci95 and f1_ci95 from N resamples, e.g. 1000 (default: 0, none;\nneeds numpy)",
-    )  # fmt: skip
-    add(
-        more, "--signature", action="store_true",
-        help="say on stderr what was scored and how, in one line to put beside a figure\n(always with a table)",
-    )  # fmt: skip
-    add(more, "--markdown", action="store_true", help="print a Markdown table: EM/F1, HasAns, NoAns")
-    add(
-        more, "--normalisation", choices=sorted(ARTICLES), default="en",
-        help="articles that do not count: en a/an/the (default, the published rule),\nnl de/het/een",
-    )  # fmt: skip
+    add = parser.add_argument_group("more").add_argument
+    odds = "null_odds_.json of run_squad.py: adds best_*_null_odds and the threshold for --null_score_diff_threshold"
+    add("--null-odds-file", "--null_odds_file", metavar="FILE", help=odds)
+    nbest = "nbest_predictions_.json beside it: lets that threshold also give an answer where the prediction is empty"
+    add("--nbest-file", "--nbest_file", metavar="FILE", help=nbest)
+    scores = "write one JSON line per question: scores, prediction, golds"
+    add("--out-scores-file", "--out_scores_file", metavar="FILE", help=scores)
+    interval = "add exact_ci95 and f1_ci95 from N resamples, e.g. 1000 (default: 0, none; needs numpy)"
+    add("--bootstrap", type=int, default=0, metavar="N", help=interval)
+    line = "say on stderr what was scored and how, in one line to put beside a figure (always with a table)"
+    add("--signature", action="store_true", help=line)
+    add("--markdown", action="store_true", help="print a Markdown table: EM/F1, HasAns, NoAns")
+    rule = "articles that do not count: en a/an/the (default, the published rule), nl de/het/een"
+    add("--normalisation", choices=sorted(ARTICLES), default="en", help=rule)
     return parser
 
 
@@ -590,36 +667,39 @@ def check_args(args: argparse.Namespace) -> list[str]:
         if getattr(args, name):
             faults.append(f"--{name.replace('_', '-')} belongs to one prediction file; {len(args.pred_file)} are given")
     for flag, path in ("--out-file", args.out_file), ("--out-scores-file", args.out_scores_file):
-        if path:
-            check_output_path(path, faults, flag)
+        if path and (fault := output_fault(flag, path)):
+            faults.append(fault)
     return faults
 
 
-def evaluate_file(args: argparse.Namespace, pred_file: str, golds: Golds) -> dict[str, Any]:
+def evaluate_file(args: argparse.Namespace, pred_file: str, golds: Golds) -> Results:
     """The results of one prediction file; writes its score rows and images where asked for."""
-    predictions = read_object(pred_file, "predictions")
-    with naming(pred_file):
+    predictions = read_by_id(pred_file, "predictions", "prediction_text")
+    try:
         exact, f1 = score_answers(golds, predictions, args.normalisation)
+    except SquadError as error:
+        raise SquadError(f"{pred_file}: {error}") from error
     na_probs = read_na_probs(args.na_prob_file, golds, args.na_prob_thresh) if args.na_prob_file else None
     log_input(pred_file, golds, predictions, args.verbose)
     if not makes_table(args) and (na_probs is None or min(na_probs.values()) == max(na_probs.values())):
         note(TIE_NOTE)
-    results: dict[str, Any] = summarise(golds, predictions, exact, f1, na_probs, args.na_prob_thresh)
-    rankings = {"na_prob": (na_probs, results["best_f1_thresh"])} if na_probs else {}
+    figures = summarise(golds, predictions, exact, f1, na_probs, args.na_prob_thresh)
+    rankings = {"na_prob": (na_probs, figures["best_f1_thresh"])} if na_probs else {}
     if args.null_odds_file:
         null_odds = read_numbers(args.null_odds_file, golds, "null odds")
         answers = predictions | (read_nbest_answers(args.nbest_file, golds) if args.nbest_file else {})
-        results |= best_thresholds(golds, answers, null_odds, args.normalisation)
-        rankings["null_odds"] = (null_odds, results["best_f1_null_odds_thresh"])
+        figures |= best_thresholds(golds, answers, null_odds, args.normalisation)
+        rankings["null_odds"] = (null_odds, figures["best_f1_null_odds_thresh"])
     if args.out_image_dir:
-        results |= draw_images(args.out_image_dir, golds, exact, f1, rankings)
-    if args.bootstrap or args.out_scores_file:
+        figures |= draw_images(args.out_image_dir, golds, exact, f1, rankings)
+    results: Results = {**figures}
+    if args.bootstrap:
+        final_exact, final_f1 = apply_no_ans_threshold(golds, exact, f1, na_probs, args.na_prob_thresh)
+        results["exact_ci95"] = bootstrap_interval([100.0 * score for score in final_exact.values()], args.bootstrap)
+        results["f1_ci95"] = bootstrap_interval([100.0 * score for score in final_f1.values()], args.bootstrap)
+    if args.out_scores_file:
         rows = question_rows(golds, predictions, na_probs, args.na_prob_thresh, args.normalisation)
-        for name in ("exact", "f1") if args.bootstrap else ():
-            results[f"{name}_ci95"] = bootstrap_interval([row[name] for row in rows], args.bootstrap)
-        if args.out_scores_file:
-            with atomic_write(args.out_scores_file) as out:
-                out.writelines(json.dumps(row) + "\n" for row in rows)
+        write_file(args.out_scores_file, "".join(json.dumps(row) + "\n" for row in rows).encode())
     if args.signature or makes_table(args):
         note(f"signature {signature(args, pred_file, golds)}")
     return results
@@ -632,43 +712,55 @@ def makes_table(args: argparse.Namespace) -> bool:
 
 def log_input(pred_file: str, golds: Golds, predictions: Texts, verbose: bool) -> None:
     """Say on stderr what the figures alone do not show."""
-    num_extra = len(predictions) - len(golds)
-    if num_extra:
+    if num_extra := len(predictions) - len(golds):
         note(f"{pred_file}: {num_extra} predictions are for questions that the data file does not have: ignored")
     if verbose:
         num_has_ans, num_empty = sum(map(bool, golds.values())), sum(not predictions[qid] for qid in golds)
         note(f"{len(golds)} questions, {num_has_ans} answerable; {num_empty} predictions are empty")
 
 
-def print_results(args: argparse.Namespace, results: list[dict[str, Any]]) -> None:
+def print_results(args: argparse.Namespace, results: list[Results]) -> None:
     """JSON of one prediction file as the official script prints it; a table for several."""
     names = list(map(model_name, args.pred_file))
     if len(set(names)) < len(names):
         names = args.pred_file
-    content = results[0] if len(results) == 1 else dict(zip(names, results, strict=True))
+    by_name = dict(zip(names, results, strict=True))
+    content = results[0] if len(results) == 1 else by_name
     if args.out_file:
-        with atomic_write(args.out_file) as out:
-            out.write(json.dumps(content))  # byte for byte the official file: one line, no newline
+        write_file(args.out_file, json.dumps(content).encode())  # the official file: one line, no newline
         note(f"wrote {args.out_file}")
     if makes_table(args):
-        print(markdown_table(dict(zip(names, results, strict=True))))
+        print(markdown_table(by_name))
     elif not args.out_file:
         print(json.dumps(content, indent=2))
+    sys.stdout.flush()
 
 
-@script_main
 def main(argv: list[str] | None = None) -> int:
-    parser = build_parser()
-    args = parser.parse_args(argv)
-    exit_with_faults(parser, check_args(args))
-    golds = read_golds(args.data_file)
-    results = [evaluate_file(args, pred_file, golds) for pred_file in args.pred_file]
-    print_results(args, results)
-    return EXIT_OK
+    try:
+        parser = build_parser()
+        args = parser.parse_args(argv)
+        if faults := check_args(args):
+            parser.exit(EXIT_USAGE, "".join(f"{parser.prog}: error: {fault}\n" for fault in faults))
+        golds = read_golds(args.data_file)
+        print_results(args, [evaluate_file(args, pred_file, golds) for pred_file in args.pred_file])
+        return EXIT_OK
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # `| head` closed our stdout; the interpreter must not flush it again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+    except SquadError as error:
+        fault = str(error)
+    except OSError as error:
+        fault = describe_os_error(error)
+    except (MemoryError, RecursionError) as error:
+        fault = f"{type(error).__name__} while working on the input: is the file what you think it is?"
+    print(fault, file=sys.stderr)
+    return EXIT_BAD_DATA
 
 
 if __name__ == "__main__":
-    gc.disable()  # nothing here makes cycles, and looking for them takes a tenth of the time, also at exit
-    exit_code = main()
-    gc.freeze()
-    sys.exit(exit_code)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that `finally` blocks run
+    sys.exit(main())

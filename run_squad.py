@@ -37,7 +37,7 @@ from squadlib.console import (
     torch_errors_explained,
 )
 from squadlib.data import OFFICIAL_NAMES, Example, has_unanswerable, load_examples, read_questions
-from squadlib.files import LOCK_FILE, read_json, read_text, write_json
+from squadlib.files import LOCK_FILE, decode, read_bytes, read_json, write_json
 
 if TYPE_CHECKING:
     from squadlib.training.evaluation import Outcome
@@ -395,7 +395,7 @@ def score(outcome: Outcome, with_null: bool) -> dict[str, float]:
 def answer(args: argparse.Namespace, argv: list[str]) -> int:
     """Answer as utils_squad.pipeline does: its dict as one line of JSON a question, the question's id in front."""
     if args.question is not None:
-        context = args.context if args.context is not None else read_text(args.context_file)
+        context = args.context if args.context is not None else decode(read_bytes(args.context_file), args.context_file)
         records = [{"question": args.question, "context": context}]
     else:
         records = read_questions(os.path.join(args.data_dir, args.predict_file) if args.predict_file != "-" else "-")
@@ -438,13 +438,11 @@ def run(args: argparse.Namespace, argv: list[str], stack: contextlib.ExitStack) 
         from squadlib.training.processes import start_processes
 
         processes = start_processes(args.local_rank, args.no_cuda)
-        if not processes.is_main:
-            logging.getLogger().setLevel(logging.WARNING)
         facts = fine_tuning.log_start(argv, processes, args.seed)
         if processes.is_main:
             stack.enter_context(locked_output_dir(args.output_dir))
-        model = settings(fine_tuning.ModelSettings, flags)
-        runner, tokenizer, checkpoint = fine_tuning.load_start(model, processes)
+        loading = settings(fine_tuning.ModelSettings, flags)
+        runner, tokenizer, checkpoint = fine_tuning.load_start(loading, processes)
 
     evaluation, training, results = None, None, {}
     sizes = settings(WindowSettings, flags)
@@ -457,11 +455,11 @@ def run(args: argparse.Namespace, argv: list[str], stack: contextlib.ExitStack) 
         windows = make_training_windows(train_examples, tokenizer, sizes, train_file)
     fine_tuning.agree_on_layout(runner, windows, processes)
     if args.do_train:
-        how = settings(TrainingSettings, flags)
-        training = fine_tuning.FineTuning(how, runner, windows, tokenizer, processes, flags)
+        training_settings = settings(TrainingSettings, flags)
+        training = fine_tuning.FineTuning(training_settings, runner, windows, tokenizer, processes, flags)
         training.run(checkpoint, facts, evaluation)
     if args.do_eval and evaluation:
-        results = fine_tuning.score_checkpoints(evaluation, model) if args.eval_all_checkpoints else {}
+        results = fine_tuning.score_checkpoints(evaluation, loading) if args.eval_all_checkpoints else {}
         results = report(results, evaluation.run(runner), args.output_dir, training)
     if training and processes.is_main:
         files = {train_file: train_examples} | ({dev_file: dev_examples} if wants_dev else {})
@@ -499,7 +497,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = build_parser()
     args = parser.parse_args(argv)
     exit_with_faults(parser, check_args(args))
-    setup_logging("run_squad", logging.DEBUG if args.verbose_logging else logging.INFO)
+    level = logging.DEBUG if args.verbose_logging else logging.INFO
+    setup_logging("run_squad", level if os.environ.get("RANK", "0") == "0" else logging.ERROR)  # one process tells
     # A second thread that spins for work makes a busy machine twenty times slower; waiting passively costs nothing.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # must stand before torch is imported
     wait_for_debugger(args.server_ip, args.server_port)

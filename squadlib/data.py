@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from squadlib.console import SquadError, logger
-from squadlib.files import read_json, read_text
+from squadlib.files import JsonObject, read_json, read_json_lines
 
+NOT_FOUND = -1  # answer_start in published translations, where the answer was not found
 OFFICIAL_NAMES = {False: ("train-v1.1.json", "dev-v1.1.json"), True: ("train-v2.0.json", "dev-v2.0.json")}  # by v2
 
 
@@ -29,15 +29,19 @@ class Example(NamedTuple):
     is_impossible: bool
 
 
-def load_squad(path: str, *, answers_required: bool = True, offsets_required: bool = True) -> dict[str, Any]:
+ROW_FILES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")  # one question a line, as hubs publish data sets
+
+
+def load_squad(path: str, *, answers_required: bool = True, offsets_required: bool = True) -> JsonObject:
     """A validated SQuAD v1.1 or v2.0 document, as parsed, with three things made uniform in place.
 
     Every question has a string `id`, a boolean `is_impossible`, and a list `answers` (`[]` where an unanswerable
     question leaves it out). answers_required: an answerable question must have its `answers`. offsets_required:
-    every answer_start must lie in its context. Unknown keys are kept.
+    every answer_start must lie in its context, or be -1, which published translations write for "not found". Unknown
+    keys are kept. A file whose name ends as one of ROW_FILES is made into a document first.
     Raises SquadError at the first fault, with file, paragraph, question and remedy.
     """
-    document = read_json(path)
+    document = read_rows(path) if path.endswith(ROW_FILES) else read_json(path)
     if not isinstance(document, dict) or not isinstance(document.get("data"), list):
         raise SquadError(f'{path}: not a SQuAD file: no list "data" at the top; expected {{"version": …, "data": […]}}')
     if not document["data"]:
@@ -54,6 +58,38 @@ def load_squad(path: str, *, answers_required: bool = True, offsets_required: bo
     if not seen:
         raise SquadError(f"{path}: the file has no question")
     return document
+
+
+def read_rows(path: str) -> JsonObject:
+    """Lines {"id", "context", "question", "answers": {"text": […], "answer_start": […]}} as a SQuAD document.
+
+    Neighbouring lines of one context become a paragraph. A question without answers is unanswerable.
+    """
+    articles: list[JsonObject] = []
+    for number, row in read_json_lines(path):
+        place = f"{path}: line {number}"
+        context, title = get_field(row, "context", str, place), str(row.get("title", ""))
+        if not articles or articles[-1]["title"] != title:
+            articles.append({"title": title, "paragraphs": []})
+        paragraphs = articles[-1]["paragraphs"]
+        if not paragraphs or paragraphs[-1]["context"] != context:
+            paragraphs.append({"context": context, "qas": []})
+        answers = _row_answers(row, place)
+        given = {key: value for key, value in row.items() if key not in ("context", "title")}
+        paragraphs[-1]["qas"].append({"is_impossible": not answers, **given, "answers": answers})
+    return {"version": "v2.0", "data": articles}
+
+
+def _row_answers(row: JsonObject, place: str) -> list[Any]:
+    """The answers of a row as SQuAD has them: a list of records instead of a record of lists."""
+    answers = row.get("answers") or []
+    if isinstance(answers, list):
+        return answers
+    texts = get_field(answers, "text", list, f"{place}, answers")
+    starts = get_field(answers, "answer_start", list, f"{place}, answers")
+    if len(texts) != len(starts):
+        raise SquadError(f"{place}: {len(texts)} answer texts, but {len(starts)} answer_start")
+    return [{"text": text, "answer_start": start} for text, start in zip(texts, starts, strict=True)]
 
 
 def _check_question(
@@ -81,8 +117,8 @@ def _check_answer(answer: Any, context: str, place: str, offsets_required: bool)
     start = answer.get("answer_start")
     if not isinstance(start, int) or isinstance(start, bool):
         raise SquadError(f"{place}: answer_start is {start!r}; expected a character offset (a whole number)")
-    if start < 0 and offsets_required:
-        raise SquadError(f"{place}: answer_start {start} is negative; offsets count from 0")
+    if start < NOT_FOUND and offsets_required:
+        raise SquadError(f"{place}: answer_start {start} is negative; offsets count from 0 (-1: not found)")
     if text and start >= len(context) and offsets_required:
         raise SquadError(f"{place}: answer_start {start} is past the end of a {len(context)}-character context")
 
@@ -106,7 +142,7 @@ def _get_text(record: Any, key: str, place: str) -> str:
     return text
 
 
-def iter_questions(document: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+def iter_questions(document: JsonObject) -> Iterator[tuple[JsonObject, JsonObject]]:
     """(paragraph, question) of a document that load_squad returned, in file order."""
     for article in document["data"]:
         for paragraph in article["paragraphs"]:
@@ -114,7 +150,7 @@ def iter_questions(document: dict[str, Any]) -> Iterator[tuple[dict[str, Any], d
                 yield paragraph, qa
 
 
-def read_examples(document: dict[str, Any]) -> list[Example]:
+def read_examples(document: JsonObject) -> list[Example]:
     """One Example a question, in file order. Answers of a question marked is_impossible are left out, as in 2020."""
     return [
         Example(
@@ -128,16 +164,10 @@ def read_examples(document: dict[str, Any]) -> list[Example]:
     ]
 
 
-def read_questions(path: str) -> list[dict[str, Any]]:
+def read_questions(path: str) -> list[JsonObject]:
     """The records of a JSON-lines file: {"question": …, "context": …} with or without "id" on each line."""
     records = []
-    for number, line in enumerate(read_text(path).split("\n"), 1):
-        try:
-            record = json.loads(line) if line.strip() else {}
-        except ValueError as error:
-            raise SquadError(f"{path}: line {number} is not JSON ({error}); each line is one question") from error
-        if not line.strip():
-            continue
+    for number, record in read_json_lines(path):
         texts = [record.get(name) for name in ("question", "context")] if isinstance(record, dict) else [None]
         if not all(isinstance(text, str) and text.strip() for text in texts):
             raise SquadError(f'{path}: line {number} needs a "question" and a "context" that are text and not empty')

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import gzip
 import hashlib
 import json
 import os
 import shutil
+import stat
 import sys
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
 from squadlib.console import SquadError, describe_os_error
 
+JsonObject = dict[str, Any]  # as parsed
 LOCK_FILE = ".run_squad.lock"  # in an output_dir; it stays there, empty
 
 
@@ -31,6 +35,7 @@ def atomic_write(path: str, mode: str = "w") -> Iterator[Any]:
             yield out
             out.flush()
             os.fsync(out.fileno())
+        set_mode(temporary, path)
         os.replace(temporary, path)
         fsync_dir(os.path.dirname(path))
     except OSError as error:
@@ -40,6 +45,17 @@ def atomic_write(path: str, mode: str = "w") -> Iterator[Any]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+
+
+def set_mode(new: str, path: str) -> None:
+    """Give file `new` the permissions of `path`, which it will replace, or those of any new file."""
+    try:
+        mode = stat.S_IMODE(os.stat(path).st_mode)
+    except FileNotFoundError:
+        umask = os.umask(0)  # it can be read in no other way
+        os.umask(umask)
+        mode = 0o666 & ~umask
+    os.chmod(new, mode)
 
 
 def fsync_dir(path: str) -> None:
@@ -64,6 +80,8 @@ def check_output_path(path: str, faults: list[str], flag: str) -> None:
     folder = os.path.dirname(os.path.realpath(path))
     if os.path.isdir(path):
         faults.append(f"{flag} {path} is a folder; name a file")
+    elif os.path.exists(path) and not os.path.isfile(path):  # a file that replaces /dev/null would end the device
+        faults.append(f"{flag} {path} is a device or pipe; name a file")
     elif not os.path.isdir(folder):
         faults.append(f"{flag} {path}: folder {folder} does not exist; make it first")
     elif not os.access(folder, os.W_OK):
@@ -72,19 +90,9 @@ def check_output_path(path: str, faults: list[str], flag: str) -> None:
 
 def read_json(path: str) -> Any:
     """The parsed JSON file. UTF-8 with or without BOM; raises SquadError that says what is wrong and where."""
+    text = decode(read_bytes(path), path)
     try:
-        with open(path, "rb") as file:
-            raw = file.read()
-    except OSError as error:
-        raise SquadError(f"{path}: cannot be read ({error.strerror})") from error
-    if not raw.strip():
-        raise SquadError(f"{path}: the file is empty; download or make it again")
-    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise SquadError(f"{path}: the file is UTF-16; save it as UTF-8")
-    try:
-        return json.loads(raw.removeprefix(codecs.BOM_UTF8).decode(), parse_constant=_refuse_constant)
-    except UnicodeDecodeError as error:
-        raise SquadError(f"{path}: byte {error.start} is not valid UTF-8; save the file as UTF-8") from error
+        return json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         at_end = error.pos >= len(error.doc.rstrip()) - 1 or error.msg.startswith("Unterminated")
         cut = "; the file looks cut off, download or make it again" if at_end else ""
@@ -92,6 +100,43 @@ def read_json(path: str) -> Any:
         raise SquadError(f"{path}: not valid JSON at {place}: {error.msg}{cut}") from error
     except (ValueError, RecursionError) as error:
         raise SquadError(f"{path}: not usable JSON: {error}") from error
+
+
+def read_json_lines(path: str) -> Iterator[tuple[int, Any]]:
+    """(line number, parsed line) of a file with one JSON value a line; blank lines are passed over."""
+    for number, line in enumerate(decode(read_bytes(path), path).split("\n"), 1):
+        if line.strip():
+            try:
+                yield number, json.loads(line, parse_constant=_refuse_constant)
+            except (ValueError, RecursionError) as error:
+                raise SquadError(f"{path}: line {number} is not JSON ({error}); each line is one question") from error
+
+
+def read_bytes(path: str) -> bytes:
+    """A file's content, unpacked where its name ends in .gz; standard input for -. It must not be blank."""
+    try:
+        if path == "-":
+            raw = sys.stdin.buffer.read()
+        else:
+            with gzip.open(path) if path.endswith(".gz") else open(path, "rb") as file:
+                raw = file.read()
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise SquadError(f"{path}: not a whole gzip file ({error}); download or make it again") from error
+    except OSError as error:
+        raise SquadError(f"{path}: cannot be read ({error.strerror})") from error
+    if not raw.strip():
+        raise SquadError(f"{path}: the file is empty; download or make it again")
+    return raw
+
+
+def decode(raw: bytes, path: str) -> str:
+    """UTF-8 with or without BOM as text; raises SquadError for anything else."""
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise SquadError(f"{path}: the file is UTF-16; save it as UTF-8")
+    try:
+        return raw.removeprefix(codecs.BOM_UTF8).decode()
+    except UnicodeDecodeError as error:
+        raise SquadError(f"{path}: byte {error.start} is not valid UTF-8; save the file as UTF-8") from error
 
 
 def _refuse_constant(name: str) -> None:
@@ -117,19 +162,3 @@ def temporary_folder(path: str) -> Iterator[None]:
         yield
     finally:
         shutil.rmtree(path, ignore_errors=True)
-
-
-def read_text(path: str) -> str:
-    """A UTF-8 text file, or standard input for -; it must not be blank."""
-    try:
-        if path == "-":
-            raw = sys.stdin.buffer.read()
-        else:
-            with open(path, "rb") as file:
-                raw = file.read()
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise SquadError(f"{path}: byte {error.start} is not valid UTF-8; save the file as UTF-8") from error
-    if not text.strip():
-        raise SquadError(f"{path}: the file is empty; there is nothing to work on")
-    return text

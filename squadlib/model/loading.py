@@ -44,6 +44,12 @@ def load_config(name: str, *, model_type: str | None = None, cache_dir: str | No
             f"{name}: transformers has no question-answering head for the model type {config.model_type}; choose a "
             "model of another type"
         )
+    if getattr(config, "quantization_config", None):
+        raise SquadError(
+            f"{name}: its weights are quantised and cannot be trained; name the model that it was made from"
+        )
+    # Nothing in a model folder may choose code: a name of a kernel would be looked for at a hub.
+    config._attn_implementation = config._experts_implementation = None
     return config
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import transformers
 from transformers import PreTrainedTokenizerFast
 
 from squadlib.console import SquadError
+
+# Two separators between question and context, and one segment: 2020's list of such tokenizers.
+TWO_SEPARATORS = ("Roberta", "XLMRoberta", "Camembert", "Bart", "MPNet")
 
 
 class PairTemplate(NamedTuple):
@@ -40,7 +44,30 @@ def pair_template(tokenizer: PreTrainedTokenizerFast) -> PairTemplate:
     q0, q1, c0, c1 = question[0], question[-1] + 1, context[0], context[-1] + 1
     ids, types = encoded.ids, encoded.type_ids
     prefix, middle, suffix = tuple(ids[:q0]), tuple(ids[q1:c0]), tuple(ids[c1:])
+    _check_specials(tokenizer, ids, middle, types)
     segments = (types[0], types[q0], types[q1], types[c0], types[-1])
     cls_index = prefix.index(tokenizer.cls_token_id) if tokenizer.cls_token_id in prefix else 0
     pad_id = 0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     return PairTemplate(prefix, middle, suffix, segments, pad_id, cls_index)
+
+
+def _check_specials(
+    tokenizer: PreTrainedTokenizerFast, ids: list[int], middle: tuple[int, ...], types: list[int]
+) -> None:
+    """Refuse what a pair lacks: some versions of transformers build some tokenizers without their special tokens."""
+    kind = type(tokenizer).__name__
+    cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
+    two_separators = kind.startswith(TWO_SEPARATORS)
+    wrong = (
+        tokenizer("a", "b")["input_ids"] != ids
+        or (cls is not None and cls not in ids)
+        or (sep is not None and sep not in middle)
+        or (two_separators and (len(middle) != 2 or any(types)))
+    )
+    if wrong:
+        pair = " ".join(tokenizer.convert_ids_to_tokens(ids))
+        raise SquadError(
+            f"{kind}: a question and a context would become `{pair}`, which are not the special tokens of this type "
+            f"(transformers {transformers.__version__}); install the versions in requirements.txt, or name another "
+            "--tokenizer_name"
+        )

@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -17,7 +16,17 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from squadlib.console import SquadError, logger
-from squadlib.files import LOCK_FILE, file_digest, fsync_dir, read_json, sync_file, temporary_folder, write_json
+from squadlib.files import (
+    LOCK_FILE,
+    JsonObject,
+    file_digest,
+    fsync_dir,
+    read_json,
+    set_mode,
+    sync_file,
+    temporary_folder,
+    write_json,
+)
 
 STATE_FILE, ARGS_FILE, OPTIMIZER_FILE = "training_state.json", "training_args.json", "optimizer.safetensors"
 LEFT_OVER = re.compile(r"(checkpoint-\d+(\.old)?|model)\.tmp|\.(predictions|nbest_predictions|null_odds|results)_.*tmp")
@@ -26,7 +35,7 @@ pad_to_max_length"""
 
 
 def save_model_files(
-    folder: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, flags: dict[str, Any]
+    folder: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, flags: JsonObject
 ) -> None:
     """Model, tokenizer and training_args.json into an existing folder. flags: of the command line, by name."""
     try:
@@ -38,15 +47,17 @@ def save_model_files(
 
 
 def save_final_model(
-    output_dir: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, flags: dict[str, Any]
+    output_dir: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, flags: JsonObject
 ) -> None:
     """The model into output_dir: written beside it first, then each file renamed into place."""
     temporary = os.path.join(output_dir, "model.tmp")
     with temporary_folder(temporary):
         save_model_files(temporary, model, tokenizer, flags)
         for name in os.listdir(temporary):
-            sync_file(os.path.join(temporary, name))
-            os.replace(os.path.join(temporary, name), os.path.join(output_dir, name))
+            new, path = os.path.join(temporary, name), os.path.join(output_dir, name)
+            sync_file(new)
+            set_mode(new, path)  # safetensors makes files that only their owner may read
+            os.replace(new, path)
         fsync_dir(output_dir)
 
 
@@ -54,8 +65,8 @@ def save_checkpoint(
     folder: str,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
-    flags: dict[str, Any],
-    state: dict[str, Any],
+    flags: JsonObject,
+    state: JsonObject,
     tensors: dict[str, torch.Tensor],
 ) -> None:
     """Write `folder` (…/checkpoint-N) as `folder`.tmp and rename it when every file is on the disk.
@@ -73,36 +84,34 @@ def save_checkpoint(
         for name in sorted(os.listdir(temporary)):
             path = os.path.join(temporary, name)
             sync_file(path)
+            set_mode(path, os.path.join(folder, name))
             files[name] = [os.path.getsize(path), file_digest(path)]
         state = {**state, "files": files}
         write_json(os.path.join(temporary, STATE_FILE), {**state, "digest": state_digest(state)})
-        old = folder + ".old.tmp"
-        if os.path.isdir(folder):  # of an earlier run: renamed first, as a half removed one is neither old nor new
-            os.rename(folder, old)
-        os.rename(temporary, folder)
-        fsync_dir(os.path.dirname(folder))
-        shutil.rmtree(old, ignore_errors=True)
+        with removed(folder):  # of an earlier run
+            os.rename(temporary, folder)
+            fsync_dir(os.path.dirname(folder))
 
 
-def load_checkpoint(folder: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def load_checkpoint(folder: str) -> tuple[JsonObject, dict[str, torch.Tensor]]:
     """(state, tensors) that `save_checkpoint` was given; raises SquadError when a file is missing or harmed."""
     return check_checkpoint(folder), load_file(os.path.join(folder, OPTIMIZER_FILE))
 
 
-def changed_flags(folder: str, flags: dict[str, Any]) -> str:
+def changed_flags(folder: str, flags: JsonObject) -> str:
     """`learning_rate 5e-05 (now 2e-05), …`: the flags of a checkpoint's training that are not the same now."""
     before = read_json(os.path.join(folder, ARGS_FILE))
     changed = [name for name in RESUMED_FLAGS.split() if name in before and before[name] != flags[name]]
     return ", ".join(f"{name} {before[name]} (now {flags[name]})" for name in changed)
 
 
-def state_digest(state: dict[str, Any]) -> str:
+def state_digest(state: JsonObject) -> str:
     """SHA-256 of a training state without its own "digest", so that a changed number is noticed."""
     rest = {key: value for key, value in state.items() if key != "digest"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def read_state(folder: str) -> dict[str, Any]:
+def read_state(folder: str) -> JsonObject:
     """The training state of a checkpoint, unharmed; raises SquadError otherwise."""
     state = read_json(os.path.join(folder, STATE_FILE))
     if not isinstance(state, dict) or state.get("digest") != state_digest(state):
@@ -110,7 +119,7 @@ def read_state(folder: str) -> dict[str, Any]:
     return state
 
 
-def check_checkpoint(folder: str) -> dict[str, Any]:
+def check_checkpoint(folder: str) -> JsonObject:
     """The training state of a checkpoint whose files are all there and unharmed; raises SquadError otherwise."""
     state = read_state(folder)
     for name, (size, digest) in state["files"].items():
@@ -156,17 +165,50 @@ def remove_old_checkpoints(output_dir: str, step: int, limit: int) -> None:
     """Keep the last `limit` checkpoints up to this step; 0: all."""
     own = [folder for number, folder in list_checkpoints(output_dir) if number <= step]
     for old in own[:-limit] if limit else []:
-        shutil.rmtree(old)
+        with removed(old):
+            pass
+
+
+@contextlib.contextmanager
+def removed(folder: str) -> Iterator[None]:
+    """Take a checkpoint away, if it is there: renamed first, as a half removed one is neither there nor gone."""
+    old = folder + ".old.tmp"
+    if os.path.isdir(folder):
+        os.rename(folder, old)
+    yield
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def no_room(path: str, tensors: Iterable[torch.Tensor], error: Exception) -> SquadError:
     """What to say when tensors could not be written, which is most often a full disk."""
-    need = sum(tensor.numel() * tensor.element_size() for tensor in tensors) / 1e6
     free = shutil.disk_usage(os.path.dirname(path)).free / 1e6
+    there = list_checkpoints(os.path.dirname(os.path.dirname(path)))
+    again = "the same command with --resume goes on from the last checkpoint" if there else "run the same command again"
     return SquadError(
-        f"{path}: could not be written ({error}); it needs {need:.1f} MB, {free:.1f} MB are free; free some, then the "
-        "same command with --resume goes on from the last checkpoint"
+        f"{path}: could not be written ({error}); it needs {num_bytes(tensors) / 1e6:.1f} MB, {free:.1f} MB are free; "
+        f"free some, then {again}"
     )
+
+
+def num_bytes(tensors: Iterable[torch.Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def check_space(output_dir: str, model: PreTrainedModel, num_moments: int, steps: Iterable[int], limit: int) -> None:
+    """Raise SquadError when a run will not fit on the disk, before it starts.
+
+    num_moments: parameters that the optimiser keeps two float32 of. steps: at which checkpoints will be written.
+    limit: how many of them are kept, 0 for all.
+    """
+    final = num_bytes(model.state_dict().values())
+    new = [step for step in steps if not os.path.isdir(os.path.join(output_dir, f"checkpoint-{step}"))]
+    kept = min(len(new), limit + 1) if limit else len(new)  # one more while the newest replaces the oldest
+    need, free = final + kept * (final + 8 * num_moments), shutil.disk_usage(output_dir).free
+    if need > free:
+        raise SquadError(
+            f"{output_dir}: the model and {kept} checkpoints need {need / 1e9:.2f} GB, {free / 1e9:.2f} GB are free; "
+            "free some, raise --save_steps or set --save_total_limit 1"
+        )
 
 
 @contextlib.contextmanager

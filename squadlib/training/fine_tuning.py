@@ -7,17 +7,18 @@ import shlex
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
 from squadlib.console import SquadError, logger
+from squadlib.files import JsonObject
 from squadlib.model.layout import LONGEST, MAX_LENGTH, WindowModel
 from squadlib.model.loading import load_config, load_config_and_tokenizer, load_model, num_positions
 from squadlib.model.trial import choose_layout
 from squadlib.model.windows import Windows
-from squadlib.training.checkpoints import list_checkpoints, save_final_model
+from squadlib.training.checkpoints import check_space, list_checkpoints, save_final_model
 from squadlib.training.embedding_rows import whole_model
 from squadlib.training.evaluation import Evaluation, Outcome
 from squadlib.training.loop import Trainer
@@ -121,7 +122,7 @@ class FineTuning:
         windows: Windows,
         tokenizer: PreTrainedTokenizerFast,
         processes: Processes,
-        flags: dict[str, Any],
+        flags: JsonObject,
     ) -> None:
         self.settings, self.runner, self.windows, self.tokenizer = settings, runner, windows, tokenizer
         self.processes, self.flags = processes, flags
@@ -141,6 +142,7 @@ class FineTuning:
         if checkpoint:
             self.state = resume_training(checkpoint, plan, updater, self.flags, self.processes)
         if self.processes.is_main:
+            self._check_space()
             self.log = TrainingLog(self.state.run_dir, self.state.step, facts)
             self.state.run_dir = self.log.run_dir
         logger.info("***** Running training *****")
@@ -176,6 +178,15 @@ class FineTuning:
         processes.barrier()
         if trainer.stop.asked:  # behind the last step
             raise SystemExit(128 + trainer.stop.asked)
+
+    def _check_space(self) -> None:
+        """Look for the space that the run will need."""
+        settings = self.settings
+        every, parameters = settings.save_steps, sum(p.numel() for p in self.updater.parameters)
+        steps = range(every, self.plan.total_updates + 1, every) if every > 0 else range(0)
+        to_come = [step for step in steps if step > self.state.step]
+        with whole_model(self.runner, self.updater.used_rows) as model:
+            check_space(settings.output_dir, model, parameters, to_come, settings.save_total_limit)
 
     def save(self) -> None:
         """checkpoint-N of the state after N updates; older ones go when it is complete."""

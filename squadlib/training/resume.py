@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
 from squadlib.console import SquadError, logger
+from squadlib.files import JsonObject
 from squadlib.training.checkpoints import (
     OPTIMIZER_FILE,
     STATE_FILE,
@@ -44,7 +44,7 @@ def save_training(
     state: TrainingState,
     updater: Updater,
     tokenizer: PreTrainedTokenizerFast,
-    flags: dict[str, Any],
+    flags: JsonObject,
     processes: Processes,
 ) -> None:
     """checkpoint-N of the state after N updates; older ones beyond save_total_limit go when it is complete."""
@@ -67,7 +67,7 @@ def save_training(
 
 
 def resume_training(
-    folder: str, plan: Plan, updater: Updater, flags: dict[str, Any], processes: Processes
+    folder: str, plan: Plan, updater: Updater, flags: JsonObject, processes: Processes
 ) -> TrainingState:
     """Go on from a checkpoint: optimiser, schedule, place in the data, random states. The model is loaded already."""
     saved, tensors = load_checkpoint(folder)

@@ -109,7 +109,7 @@ def test_only_rank_0_writes_and_reports(two_processes):
 def test_libraries_say_nothing(two_processes):
     for rank in (0, 1):
         lines = (two_processes / f"rank{rank}/stderr").read_text().splitlines()
-        assert lines and not [line for line in lines if " - run_squad - " not in line]
+        assert not [line for line in lines if " - run_squad - " not in line]
 
 
 def with_an_unused_parameter() -> None:

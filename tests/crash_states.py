@@ -188,21 +188,21 @@ class Disk:
         synced = max((at for at, op in operations if isinstance(op, Sync)), default=-1)
         content = bytearray(self.files_before.get(number) or b"")
         writes = [(at, op) for at, op in operations if isinstance(op, Write)]
-        loose = [op for at, op in writes if at > synced]
+        first_loose = sum(at < synced for at, _ in writes)
+        num_loose = len(writes) - first_loose
         way, place = choice.choice(["beginning", "all but one", "some", "torn", "zeros"]), choice.randrange(1 << 30)
-        for at, op in writes:
-            index = loose.index(op) if at > synced else -1
-            if at < synced or keep == 1.0:
+        for index, (_, op) in enumerate(writes, -first_loose):
+            if index < 0 or keep == 1.0:
                 apply_write(content, op.offset, op.content)
             elif keep == 0.0:
                 continue
             elif way == "zeros" and op.content:  # the new size is on the disk, what belongs there is not
                 apply_write(content, max(len(content), op.offset + len(op.content)), None)
-            elif way == "torn" and op.content and index == place % len(loose):
+            elif way == "torn" and op.content and index == place % num_loose:
                 apply_write(content, op.offset, op.content[: choice.randrange(len(op.content))])
             elif (
-                (way == "beginning" and index < place % (len(loose) + 1))
-                or (way in ("all but one", "torn") and index != place % len(loose))
+                (way == "beginning" and index < place % (num_loose + 1))
+                or (way in ("all but one", "torn") and index != place % num_loose)
                 or (way == "some" and choice.random() < keep)
             ):
                 apply_write(content, op.offset, op.content)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import errno
 import functools
@@ -133,9 +134,14 @@ def torch_errors_explained() -> Iterator[None]:
 
 @contextlib.contextmanager
 def garbage_collector_off() -> Iterator[None]:
-    """For imports and loading: what they make stays, and looking for garbage in it takes a sixth of the time."""
+    """For imports and loading: what they make stays, and looking for garbage in it takes a sixth of the time.
+
+    Nor is it looked through while the script runs; at the exit libraries want to see it go, and some complain if not.
+    """
     gc.disable()
     try:
         yield
     finally:
+        gc.freeze()
         gc.enable()
+        atexit.register(gc.unfreeze)

@@ -52,7 +52,7 @@ def load_squad(path: str, *, answers_required: bool = True, offsets_required: bo
         paragraphs = get_field(article, "paragraphs", list, place)
         for index, paragraph in enumerate(paragraphs, 1):
             place = f'{path}: paragraph {index} of "{article.get("title", number)}"'
-            context = _get_text(paragraph, "context", place)
+            context = get_field(paragraph, "context", str, place)
             for qa in get_field(paragraph, "qas", list, place):
                 _check_question(qa, context, place, seen, answers_required, offsets_required)
     if not seen:
@@ -98,12 +98,11 @@ def _check_question(
     if not isinstance(qa, dict) or not isinstance(qa.get("id"), (str, int)):
         raise SquadError(f'{place}: a question has no "id" that is text')
     qid = qa["id"] = str(qa["id"])
-    _get_text(qa, "id", place)
     place = f"{place}, question {qid}"
     if qid in seen:
         raise SquadError(f"{place}: this id was used before; make the ids unique")
     seen.add(qid)
-    _get_text(qa, "question", place)
+    get_field(qa, "question", str, place)
     if not isinstance(qa.setdefault("is_impossible", False), bool):
         raise SquadError(f"{place}: is_impossible is {qa['is_impossible']!r}; expected true or false")
     if qa["is_impossible"] or not answers_required:
@@ -113,7 +112,7 @@ def _check_question(
 
 
 def _check_answer(answer: Any, context: str, place: str, offsets_required: bool) -> None:
-    text = _get_text(answer, "text", f"{place}, answer")
+    text = get_field(answer, "text", str, f"{place}, answer")
     start = answer.get("answer_start")
     if not isinstance(start, int) or isinstance(start, bool):
         raise SquadError(f"{place}: answer_start is {start!r}; expected a character offset (a whole number)")
@@ -130,16 +129,6 @@ def get_field(record: Any, key: str, kind: type[list] | type[str], place: str) -
         name = "a list" if kind is list else "text"
         raise SquadError(f'{place}: "{key}" should be {name}, found {found}')
     return record[key]
-
-
-def _get_text(record: Any, key: str, place: str) -> str:
-    text = get_field(record, key, str, place)
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        fault = f'"{key}" holds half a surrogate pair at character {error.start}; mend the text'
-        raise SquadError(f"{place}: {fault}") from error
-    return text
 
 
 def iter_questions(document: JsonObject) -> Iterator[tuple[JsonObject, JsonObject]]:

@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 from conftest import ROOT
 
+from squadlib.files import LOCK_FILE
+
 TINY_BERT, MINI_SQUAD = ROOT / "tests" / "golden" / "tiny_bert", ROOT / "tests" / "golden" / "mini_squad.json"
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["warm_start"])
@@ -172,6 +174,11 @@ def curve(runs: Path) -> dict[str, list[tuple[int, bytes]]]:
     return {
         tag: [(point.step, np.float32(point.value).tobytes()) for point in accumulator.Scalars(tag)] for tag in tags
     }
+
+
+def file_names(folder: Path) -> list[str]:
+    """What a run wrote into its output_dir; the lock that keeps other runs out stays there, empty."""
+    return sorted(path.name for path in folder.iterdir() if path.name != LOCK_FILE)
 
 
 def prediction_files(folder: Path) -> dict[str, bytes]:

@@ -12,10 +12,14 @@ import sys
 import numpy as np
 import pytest
 from conftest import ROOT, run_script
+from processes import file_names
 from tiny_models import make_tiny_model
 
 import run_squad
-from utils_squad import Example, SquadError, load_config, load_model, load_tokenizer, pipeline
+from squadlib.console import SquadError
+from squadlib.data import Example
+from squadlib.model.answering import pipeline
+from squadlib.model.loading import load_config, load_model, load_tokenizer
 
 GOLDEN = ROOT / "tests" / "golden"
 TINY = str(GOLDEN / "tiny_bert")
@@ -131,7 +135,7 @@ def test_long_contexts_and_questions_are_answered_from_all_windows(qa):
 
 
 def example_of(qa, context):
-    from utils_squad import _question_examples
+    from squadlib.model.answering import _question_examples
 
     settings = qa._settings({"max_seq_len": 64, "doc_stride": 16})
     return _question_examples((QUESTION, context), None, None)[0], settings
@@ -233,7 +237,7 @@ def test_a_squad_file_without_answers(sharp_folder, tmp_path, capsys):
     assert found[:2] == (0, [])
     for name in ("predictions_.json", "nbest_predictions_.json", "null_odds_.json"):
         assert (plain / name).read_bytes() == (scored / name).read_bytes()
-    assert sorted(path.name for path in plain.iterdir()) == [
+    assert file_names(plain) == [
         "nbest_predictions_.json",
         "null_odds_.json",
         "predictions_.json",

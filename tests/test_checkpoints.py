@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import MINI_SQUAD, TINY_BERT, Run, curve, flags, prediction_files, weights, write_small_squad
+from processes import MINI_SQUAD, TINY_BERT, Run, curve, file_names, flags, prediction_files, weights, write_small_squad
 
-import run_squad
-from utils_squad import SquadError
+from squadlib.console import SquadError
+from squadlib.training.checkpoints import OPTIMIZER_FILE, STATE_FILE, check_checkpoint, newest_checkpoint
 
 VARIANTS = {
     "padding_free": "--gradient_accumulation_steps 2 --evaluate_during_training --num_train_epochs 3",
@@ -113,7 +113,7 @@ def test_kill_at_any_file_of_a_save_loses_nothing(small, unbroken, tmp_path):
         assert run.process.exitcode == -signal.SIGKILL, run.stderr
     assert lives >= 8, lives
     assert same_bits(expected, tmp_path)
-    assert not list((tmp_path / "out").glob("*.tmp")) and not list((tmp_path / "out").glob(".*"))
+    assert not [name for name in file_names(tmp_path / "out") if name.endswith(".tmp") or name.startswith(".")]
     assert len(list((tmp_path / "out").glob("checkpoint-*"))) == 1
 
 
@@ -126,7 +126,7 @@ def test_signal_makes_a_checkpoint_at_the_next_step_and_says_how_to_go_on(number
     assert run.wait() == 128 + number, run.stderr
     assert "the same command with --resume goes on" in run.stderr and "Traceback" not in run.stderr
     (folder,) = (tmp_path / "out").glob("checkpoint-*")
-    assert run_squad.check_checkpoint(str(folder))["global_step"] == int(folder.name.split("-")[1])
+    assert check_checkpoint(str(folder))["global_step"] == int(folder.name.split("-")[1])
     run = Run(tmp_path, *argv)
     assert run.wait() == 0, run.stderr
     expected = unbroken("padding_free")
@@ -135,7 +135,9 @@ def test_signal_makes_a_checkpoint_at_the_next_step_and_says_how_to_go_on(number
 
 
 def slow_steps() -> None:
-    loss_of = run_squad.window_loss
+    from squadlib.training import optimisation
+
+    loss_of = optimisation.window_loss
 
     def window_loss(*args):
         end = time.monotonic() + 5
@@ -143,7 +145,7 @@ def slow_steps() -> None:
             time.sleep(0.01)
         return loss_of(*args)
 
-    run_squad.window_loss = window_loss
+    optimisation.window_loss = window_loss
 
 
 def test_second_signal_quits_at_once(small, tmp_path):
@@ -156,7 +158,7 @@ def test_second_signal_quits_at_once(small, tmp_path):
     run.kill(signal.SIGTERM)
     assert run.wait() == 143, run.stderr
     assert time.monotonic() - started < 4
-    assert not list((tmp_path / "out").iterdir()) and "Traceback" not in run.stderr
+    assert not file_names(tmp_path / "out") and "Traceback" not in run.stderr
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -178,17 +180,17 @@ def change_a_number(path: Path) -> None:
     path.write_text(path.read_text().replace('"global_step": 6', '"global_step": 5'))
 
 
-STATE, MODEL, OPTIMIZER = run_squad.STATE_FILE, "model.safetensors", run_squad.OPTIMIZER_FILE
+MODEL = "model.safetensors"
 DAMAGES = [
-    *((name, Path.unlink, "missing or cut off") for name in (MODEL, OPTIMIZER, "config.json", "tokenizer.json")),
-    *((name, truncate, "missing or cut off") for name in (MODEL, OPTIMIZER)),
-    *((name, flip_a_bit, "content has changed") for name in (MODEL, OPTIMIZER, "tokenizer.json")),
-    (STATE, change_a_number, "content has changed"),
-    (STATE, Path.unlink, "cannot be read"),
-    (STATE, truncate, "not valid JSON"),
-    (STATE, lambda path: path.write_text(""), "the file is empty"),
-    (STATE, lambda path: path.write_text("[]"), "content has changed"),
-    (STATE, lambda path: path.write_text('{"files": {}}'), "content has changed"),
+    *((name, Path.unlink, "missing or cut off") for name in (MODEL, OPTIMIZER_FILE, "config.json", "tokenizer.json")),
+    *((name, truncate, "missing or cut off") for name in (MODEL, OPTIMIZER_FILE)),
+    *((name, flip_a_bit, "content has changed") for name in (MODEL, OPTIMIZER_FILE, "tokenizer.json")),
+    (STATE_FILE, change_a_number, "content has changed"),
+    (STATE_FILE, Path.unlink, "cannot be read"),
+    (STATE_FILE, truncate, "not valid JSON"),
+    (STATE_FILE, lambda path: path.write_text(""), "the file is empty"),
+    (STATE_FILE, lambda path: path.write_text("[]"), "content has changed"),
+    (STATE_FILE, lambda path: path.write_text('{"files": {}}'), "content has changed"),
 ]
 
 
@@ -198,10 +200,10 @@ def test_damaged_newest_checkpoint_is_passed_over_with_the_reason(name, damage, 
         shutil.copytree(unbroken("padding_free") / f"out/checkpoint-{step}", tmp_path / f"checkpoint-{step}")
     damage(tmp_path / "checkpoint-6" / name)
     with caplog.at_level(logging.WARNING):
-        assert run_squad.newest_checkpoint(str(tmp_path)) == str(tmp_path / "checkpoint-4")
+        assert newest_checkpoint(str(tmp_path)) == str(tmp_path / "checkpoint-4")
     assert f"checkpoint-6/{name}: " in caplog.text and reason in caplog.text
     with pytest.raises(SquadError, match=reason):
-        run_squad.check_checkpoint(str(tmp_path / "checkpoint-6"))
+        check_checkpoint(str(tmp_path / "checkpoint-6"))
 
 
 def test_checkpoint_of_an_earlier_run_is_neither_resumed_nor_counted(small, unbroken, tmp_path):
@@ -211,7 +213,7 @@ def test_checkpoint_of_an_earlier_run_is_neither_resumed_nor_counted(small, unbr
     run = Run(tmp_path, *flags(*more, train=small))
     assert run.wait() == 0, run.stderr
     assert sorted(path.name for path in (tmp_path / "out").glob("checkpoint-*")) == ["checkpoint-12", "checkpoint-4"]
-    assert run_squad.newest_checkpoint(str(tmp_path / "out")).endswith("checkpoint-4")
+    assert newest_checkpoint(str(tmp_path / "out")).endswith("checkpoint-4")
 
 
 @pytest.mark.parametrize("name", ["my-bert-7", "exp-3/bert", "checkpoint-5"])
@@ -251,8 +253,8 @@ def test_checkpoint_of_other_data_is_refused_with_the_way_out(unbroken, tmp_path
     shutil.copytree(unbroken("padding_free") / "out/checkpoint-2", tmp_path / "checkpoint-2")
     run = Run(tmp_path, *flags("--model_name_or_path", "checkpoint-2", train=MINI_SQUAD))
     assert run.wait() == 1
-    assert "was made from other data or window settings, " in run.stderr and f"delete its {STATE}" in run.stderr
-    (tmp_path / "checkpoint-2" / STATE).unlink()
+    assert "was made from other data or window settings, " in run.stderr and f"delete its {STATE_FILE}" in run.stderr
+    (tmp_path / "checkpoint-2" / STATE_FILE).unlink()
     run = Run(tmp_path, *flags("--model_name_or_path", "checkpoint-2", "--max_steps", 1, train=MINI_SQUAD))
     assert run.wait() == 0, run.stderr
 
@@ -276,11 +278,11 @@ def test_a_flag_that_changes_the_moments_is_named(small, unbroken, tmp_path):
 
 def test_state_holds_what_the_promise_names(unbroken):
     folder = unbroken("padding_free") / "out/checkpoint-6"
-    state = json.loads((folder / STATE).read_text())
+    state = json.loads((folder / STATE_FILE).read_text())
     assert {"global_step", "epoch", "update", "plan", "run_dir", "world", "files", "digest"} <= set(state)
     from safetensors import safe_open
 
-    with safe_open(folder / OPTIMIZER, "np") as file:
+    with safe_open(folder / OPTIMIZER_FILE, "np") as file:
         names = set(file.keys())
     assert {"rng.0.cpu", "epoch_rng", "exp_avg.qa_outputs.weight", "step.qa_outputs.weight"} <= names
     assert not [path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pkl")]

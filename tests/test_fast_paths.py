@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import copy
 import itertools
 
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from transformers import AttentionInterface
 
-import run_squad
-import utils_squad
-from utils_squad import PADDING_FREE, WindowModel, load_config, load_model, load_squad, load_tokenizer, make_windows
+from squadlib.data import load_squad, read_examples
+from squadlib.model.decoding import DecodingSettings
+from squadlib.model.layout import PADDING_FREE, WindowModel
+from squadlib.model.loading import load_config, load_model, load_tokenizer
+from squadlib.model.packing import dropout_factors, packed_attention
+from squadlib.model.trial import choose_layout
+from squadlib.model.windows import make_windows
+from squadlib.training.embedding_rows import UsedRows, whole_model
+from squadlib.training.evaluation import Evaluation
+from squadlib.training.optimisation import clip_and_step, make_optimizer, window_loss
+from squadlib.training.plan import TrainingSettings, set_seed
+from squadlib.training.processes import Processes
 
 FOLDER = str(ROOT / "tests" / "golden" / "tiny_bert")
 SIZES = {"max_seq_length": 64, "doc_stride": 32, "max_query_length": 12}
@@ -21,7 +30,7 @@ SIZES = {"max_seq_length": 64, "doc_stride": 32, "max_query_length": 12}
 
 @pytest.fixture(scope="module")
 def windows():
-    examples = utils_squad.read_examples(load_squad(str(ROOT / "tests" / "golden" / "mini_squad.json")))
+    examples = read_examples(load_squad(str(ROOT / "tests" / "golden" / "mini_squad.json")))
     return make_windows(examples, load_tokenizer(FOLDER, load_config(FOLDER)), **SIZES, training=True)
 
 
@@ -29,7 +38,7 @@ def tiny_runner(windows, layout, dropout=0.0):
     config = load_config(FOLDER)
     config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
     runner = WindowModel(load_model(FOLDER, config), "longest", 64)
-    runner.choose_layout(windows)
+    choose_layout(runner, windows)
     assert runner.layout == PADDING_FREE
     runner.use(layout)
     runner.model.train()
@@ -38,7 +47,7 @@ def tiny_runner(windows, layout, dropout=0.0):
 
 def gradients(runner, windows, indices):
     runner.model.zero_grad()
-    loss = run_squad.window_loss(runner, windows, np.array(indices))
+    loss = window_loss(runner, windows, np.array(indices))
     loss.backward()
     return loss.item(), {name: p.grad.clone() for name, p in runner.model.named_parameters()}
 
@@ -78,7 +87,7 @@ def varlen_inputs(device="cpu", dtype=torch.float32):
 def test_the_gpu_kernels_get_the_sequences_as_they_lie(dtype, capability, kernel, monkeypatch):
     """A stand-in for the kernel that does what torch's documentation of its arguments says."""
     inputs, lengths, offsets = varlen_inputs(dtype=dtype)
-    plain, _ = utils_squad.packed_attention(None, *inputs, None, scaling=0.3, lengths=lengths)
+    plain, _ = packed_attention(None, *inputs, None, scaling=0.3, lengths=lengths)
     called = []
 
     def stand_in(query, key, value, *rest, scale):
@@ -91,9 +100,7 @@ def test_the_gpu_kernels_get_the_sequences_as_they_lie(dtype, capability, kernel
 
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr(torch.ops.aten, f"{kernel}_attention_forward", stand_in)
-    found, _ = utils_squad.packed_attention(
-        None, *inputs, None, scaling=0.3, lengths=lengths, offsets=offsets, dropout=0.1
-    )
+    found, _ = packed_attention(None, *inputs, None, scaling=0.3, lengths=lengths, offsets=offsets, dropout=0.1)
     assert torch.allclose(plain, found, atol=1e-6 if dtype == torch.float32 else 2e-2)
     assert called[0] == (
         (offsets, offsets, 9, 9, 0.1, False, False)
@@ -107,20 +114,27 @@ def test_the_gpu_kernels_of_this_torch_take_our_arguments(dtype, monkeypatch):
     """On tensors without content, which still check every argument and shape."""
     inputs, lengths, offsets = varlen_inputs("meta", dtype)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    found, _ = utils_squad.packed_attention(None, *inputs, None, lengths=lengths, offsets=offsets, dropout=0.1)
+    found, _ = packed_attention(None, *inputs, None, lengths=lengths, offsets=offsets, dropout=0.1)
     assert found.shape == (1, 15, 2, 8) and found.dtype == dtype and found.requires_grad
     if dtype != torch.float32:  # the backward of the other one has no such mode
         assert [g.shape for g in torch.autograd.grad(found.sum(), inputs)] == [(1, 2, 15, 8)] * 3
 
 
-def test_a_model_that_ignores_the_boundaries_falls_back(windows, monkeypatch, caplog):
+@pytest.fixture
+def register_attention():
+    """Puts another function in the place of packed_attention until the end of the test."""
+    yield lambda function: AttentionInterface.register(PADDING_FREE, function)
+    AttentionInterface.register(PADDING_FREE, packed_attention)
+
+
+def test_a_model_that_ignores_the_boundaries_falls_back(windows, register_attention, caplog):
     def attends_to_everything(module, query, key, value, *_, **__):
         attend = torch.nn.functional.scaled_dot_product_attention
         return attend(query, key, value).transpose(1, 2), None
 
-    monkeypatch.setattr(utils_squad, "packed_attention", attends_to_everything)
+    register_attention(attends_to_everything)
     runner = WindowModel(load_model(FOLDER, load_config(FOLDER)), "longest", 64)
-    runner.choose_layout(windows)
+    choose_layout(runner, windows)
     assert runner.layout == "longest"
     assert "its logits differ" in caplog.text and len(caplog.records) == 1
     assert runner.logits(windows, [1, 2])[0].shape[0] == 2
@@ -129,7 +143,7 @@ def test_a_model_that_ignores_the_boundaries_falls_back(windows, monkeypatch, ca
 def test_dropout_factors_are_zero_as_often_as_asked_and_keep_the_mean():
     torch.manual_seed(0)
     for probability in (0.1, 0.5, 0.9):
-        factors = utils_squad.dropout_factors(10**6, probability, torch.float32)
+        factors = dropout_factors(10**6, probability, torch.float32)
         zeros = (factors == 0).double()
         deviation = (probability * (1 - probability) / 10**6) ** 0.5
         assert abs(zeros.mean() - probability) < 5 * deviation + 2**-16
@@ -142,17 +156,17 @@ def test_dropout_factors_are_zero_as_often_as_asked_and_keep_the_mean():
 
 def test_dropout_factors_at_the_ends_and_in_odd_sizes():
     for size in (1, 2, 3, 5, 1001):
-        assert utils_squad.dropout_factors(size, 0.0, torch.float32).tolist() == [1.0] * size
-        assert utils_squad.dropout_factors(size, 1.0, torch.float32).tolist() == [0.0] * size
-        assert utils_squad.dropout_factors(size, 0.3, torch.bfloat16).dtype == torch.bfloat16
+        assert dropout_factors(size, 0.0, torch.float32).tolist() == [1.0] * size
+        assert dropout_factors(size, 1.0, torch.float32).tolist() == [0.0] * size
+        assert dropout_factors(size, 0.3, torch.bfloat16).dtype == torch.bfloat16
 
 
 def test_dropout_factors_follow_the_generator_of_torch():
     torch.manual_seed(3)
     state = torch.get_rng_state()
-    first, second = (utils_squad.dropout_factors(999, 0.5, torch.float32) for _ in range(2))
+    first, second = (dropout_factors(999, 0.5, torch.float32) for _ in range(2))
     torch.set_rng_state(state)
-    again = utils_squad.dropout_factors(999, 0.5, torch.float32)
+    again = dropout_factors(999, 0.5, torch.float32)
     assert torch.equal(first, again) and not torch.equal(first, second)
 
 
@@ -163,14 +177,14 @@ def test_attention_in_training_drops_weights_after_the_softmax(monkeypatch):
     inputs = [x.requires_grad_() for x in torch.randn(3, 1, 2, sum(lengths), 8).unbind(0)]
 
     def attended(dropout=0.0):
-        result, _ = utils_squad.packed_attention(module, *inputs, None, lengths=lengths, dropout=dropout)
+        result, _ = packed_attention(module, *inputs, None, lengths=lengths, dropout=dropout)
         return result, torch.autograd.grad(result.square().sum(), inputs)
 
     with torch.no_grad():
-        kernel, _ = utils_squad.packed_attention(module, *inputs, None, lengths=lengths)
+        kernel, _ = packed_attention(module, *inputs, None, lengths=lengths)
     assert torch.allclose(attended()[0], kernel, atol=1e-6)
     factors = torch.arange(2 * (25 + 1 + 81)) % 3 * 0.75
-    monkeypatch.setattr(utils_squad, "dropout_factors", lambda size, *_: factors[:size])
+    monkeypatch.setattr("squadlib.model.packing.dropout_factors", lambda size, *_: factors[:size])
     found, gradients = attended(dropout=0.1)
     query, key, value = (x[0, :, 6:] for x in inputs)
     weights = (query @ key.transpose(1, 2) / 8**0.5).softmax(-1) * factors[-162:].view(2, 9, 9)
@@ -186,7 +200,7 @@ def test_fast_dropout_in_the_model_is_on_in_training_only(windows, monkeypatch):
     drawn = [runner.logits(windows, [1, 2])[0] for _ in range(2)]
     assert not torch.equal(*drawn)
     runner.model.eval()
-    monkeypatch.setattr(utils_squad, "dropout_factors", None)  # must not be called
+    monkeypatch.setattr("squadlib.model.packing.dropout_factors", None)  # must not be called
     assert torch.equal(*(runner.logits(windows, [1, 2])[0] for _ in range(2)))
 
 
@@ -203,16 +217,14 @@ def test_the_exact_layout_keeps_the_dropout_of_torch():
     assert exact.model.state_dict().keys() == fast.model.state_dict().keys()
 
 
-def test_a_backward_that_is_wrong_falls_back(windows, monkeypatch, caplog):
-    right = utils_squad.packed_attention
-
+def test_a_backward_that_is_wrong_falls_back(windows, register_attention, caplog):
     def wrong_gradient(*args, **kwargs):
-        attended, _ = right(*args, **kwargs)
+        attended, _ = packed_attention(*args, **kwargs)
         return attended.detach() + 0 * attended, None
 
-    monkeypatch.setattr(utils_squad, "packed_attention", wrong_gradient)
+    register_attention(wrong_gradient)
     runner = WindowModel(load_model(FOLDER, load_config(FOLDER)), "longest", 64)
-    runner.choose_layout(windows)
+    choose_layout(runner, windows)
     assert runner.layout == "longest" and "its gradients differ" in caplog.text
 
 
@@ -226,27 +238,22 @@ def test_the_trial_leaves_tf32_as_it_was(windows):
         matmul.allow_tf32 = False
 
 
-def make_args(**changes):
-    flags = f"--model_type bert --model_name_or_path {FOLDER} --do_train --output_dir unused --no_cuda"
-    args = run_squad.build_parser().parse_args([*flags.split(), "--learning_rate", "1e-3", "--logging_steps", "0"])
-    return argparse.Namespace(**{**vars(args), **changes})
-
-
 def trained(windows, use_rows, steps=20, exact=False, bf16=False, **flags):
     """Weights after some updates with dropout, with or without the cut-down embedding."""
     runner = tiny_runner(windows, PADDING_FREE, dropout=0.1)
-    args = make_args(bf16=bf16, **flags)
-    rows = run_squad.UsedRows(runner, windows) if use_rows else None
-    optimizer = run_squad.make_optimizer(runner.model, args, exact)
+    runner.dtype = torch.bfloat16 if bf16 else None
+    settings = TrainingSettings("unused", **{"learning_rate": 1e-3, "pad_to_max_length": exact, **flags})
+    rows = UsedRows(runner, windows) if use_rows else None
+    optimizer = make_optimizer(runner.model, settings)
     parameters = list(runner.model.parameters())
-    run_squad.set_seed(7)
+    set_seed(7)
     losses = []
     for step in range(steps):
         batch = np.arange(step * 8, step * 8 + 8)
-        with run_squad.autocast(args, runner.device):
-            loss = run_squad.window_loss(runner, windows, batch)
+        with runner.autocast():
+            loss = window_loss(runner, windows, batch)
         loss.backward()
-        run_squad.clip_and_step(optimizer, parameters, 0.5, None, exact)
+        clip_and_step(optimizer, parameters, 0.5, None, exact)
         optimizer.zero_grad()
         losses.append(loss.item())
     if rows:
@@ -267,11 +274,11 @@ def test_used_rows_leave_the_others_as_they_were(windows):
     config = load_config(FOLDER)
     before = load_model(FOLDER, config).get_input_embeddings().weight.detach()
     runner = tiny_runner(windows, PADDING_FREE)
-    rows = run_squad.UsedRows(runner, windows)
+    rows = UsedRows(runner, windows)
     assert 0 < len(rows.ids) < config.vocab_size
     with torch.no_grad():
         rows.rows.weight += 1
-    with run_squad.whole_model(runner, rows) as model:
+    with whole_model(runner, rows) as model:
         difference = model.get_input_embeddings().weight - before
         assert runner.row_of_id is None
     assert torch.equal(
@@ -307,15 +314,14 @@ def test_half_precision_checkpoints_are_trained_in_float32(tmp_path):
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
-def test_evaluation_batches_do_not_change_the_predictions(windows):
+def test_evaluation_batches_do_not_change_the_predictions(windows, tmp_path):
     """Sorted, padding-free batches of any size give the answers of one window at a time."""
     runner = tiny_runner(windows, PADDING_FREE)
     runner.model.eval()
     tokenizer = load_tokenizer(FOLDER, load_config(FOLDER))
     found = []
     for size in (1, 8, 33):
-        args = make_args(per_gpu_eval_batch_size=size)
-        decoder = utils_squad.Decoder(copy.copy(windows), tokenizer)
-        bar = utils_squad.progress_bar(total=1)
-        found.append([p.text for p in run_squad.decode_block(args, runner, decoder, (0, 20), bar)])
+        one = Processes(0, 1, runner.device)
+        evaluation = Evaluation(windows, tokenizer, DecodingSettings(), size, one, str(tmp_path), lambda *_: {})
+        found.append(evaluation.predict(runner).predictions)
     assert found[0] == found[1] == found[2]

@@ -9,20 +9,17 @@ from conftest import ROOT
 from tiny_models import FAMILIES, make_tiny_model, tiny_tokenizer
 
 import run_squad
-from utils_squad import (
-    PADDING_FREE,
-    AnswerText,
-    SquadError,
-    WindowModel,
-    load_config,
-    load_model,
-    load_squad,
-    load_tokenizer,
-    make_windows,
-    num_positions,
-    pair_template,
-    read_examples,
-)
+from squadlib.console import SquadError
+from squadlib.data import load_squad, read_examples
+from squadlib.model.answer_text import AnswerText, lower_cases
+from squadlib.model.layout import PADDING_FREE, WindowModel
+from squadlib.model.loading import load_config, load_model, load_tokenizer, num_positions
+from squadlib.model.template import pair_template
+from squadlib.model.trial import choose_layout
+from squadlib.model.windows import make_windows
+from squadlib.training.fine_tuning import ModelSettings, load_runner
+from squadlib.training.optimisation import window_loss
+from squadlib.training.tensorboard_log import TrainingLog
 
 SAMPLE = ROOT / "sample" / "sample-v2.0.json"
 SIZES = {"max_seq_length": 96, "doc_stride": 32, "max_query_length": 24}
@@ -55,7 +52,7 @@ def load(folder, **options):
 
 def label_texts(windows, tokenizer):
     """Per question with a labelled window: the text that its label stands for."""
-    cut, found = AnswerText(tokenizer, run_squad.lower_cases(tokenizer)), {}
+    cut, found = AnswerText(tokenizer, lower_cases(tokenizer)), {}
     for window in range(len(windows)):
         if windows.start_position[window] == windows.template.cls_index:
             continue
@@ -110,7 +107,7 @@ def test_it_trains_predicts_and_comes_back(family, tmp_path, monkeypatch):
     train = ["--do_train", "--train_file", str(SAMPLE), "--max_steps", "18", "--learning_rate", "3e-3"]
     train += ["--logging_steps", "6", "--save_steps", "0", "--output_dir", "out", "--model_name_or_path", str(folder)]
     points = []
-    monkeypatch.setattr(run_squad.TrainingLog, "point", lambda log, loss, *rest: points.append(loss))
+    monkeypatch.setattr(TrainingLog, "point", lambda log, step, loss, *rest: points.append(loss))
     assert run_squad.main([*flags, *train]) == 0
     assert points[2] < 0.9 * points[0]
     contexts = {
@@ -134,13 +131,13 @@ def test_padding_changes_nothing(family, examples):
     tokenizer, model = load(folder)
     windows = make_windows(examples, tokenizer, **SIZES, training=True)
     runner = WindowModel(model, "longest", SIZES["max_seq_length"])
-    runner.choose_layout(windows)
+    choose_layout(runner, windows)
     assert runner.layout == ("longest" if name in PADDED_ONLY else PADDING_FREE)
     batch = windows.num_tokens().argsort()[[0, 1, -1]]
     found = []
     for layout in (runner.layout, "longest"):
         runner.use(layout)
-        loss = run_squad.window_loss(runner, windows, batch)
+        loss = window_loss(runner, windows, batch)
         model.zero_grad()
         loss.backward()
         norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
@@ -149,14 +146,16 @@ def test_padding_changes_nothing(family, examples):
 
 
 def test_positions_of_roberta_types_start_behind_the_padding(family):
+    import torch
+
     name, folder = family
     _, model = load(folder)
     assert num_positions(model) == 128  # of 130 in the configuration where the first two are not used
     if name == "roberta":
         args = run_squad.build_parser().parse_args(["--max_seq_length", "129"])
-        processes = run_squad.Processes(0, 1, "cpu")
+        settings = run_squad.settings(ModelSettings, vars(args))
         with pytest.raises(SquadError, match="has 128 positions; --max_seq_length 129 does not fit"):
-            run_squad.load_runner(args, str(folder), model.config, processes)
+            load_runner(str(folder), model.config, settings, torch.device("cpu"))
 
 
 def test_a_stride_that_fits_bert_but_not_roberta_is_refused(family, examples):
@@ -196,13 +195,13 @@ def old_folder(folder, texts):
 def test_a_folder_of_2019_loads_cased(tmp_path, examples):
     weights = old_folder(tmp_path, texts_of(examples))
     tokenizer, model = load(tmp_path, model_type="bert")
-    assert not run_squad.lower_cases(tokenizer)
+    assert not lower_cases(tokenizer)
     assert tokenizer.tokenize("Haarlem lies") == ["Haarlem", "lies"]
     loaded = model.state_dict()
     assert all((loaded[name] == value).all() for name, value in weights.items())
     (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": true}')
     tokenizer = load_tokenizer(str(tmp_path), model.config)
-    assert run_squad.lower_cases(tokenizer)
+    assert lower_cases(tokenizer)
     with pytest.raises(SquadError, match="names no model_type"):
         load_config(str(tmp_path))
 

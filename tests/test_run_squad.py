@@ -19,6 +19,7 @@ from conftest import ROOT, run_script
 from processes import curve, weights
 
 import run_squad
+from squadlib.training.plan import learning_rate_factor, make_plan
 
 GOLDEN = ROOT / "tests" / "golden"
 PUBLISHED = """
@@ -88,7 +89,7 @@ def test_published_command_writes_the_published_files(published_run):
 
 
 def run_squad_questions():
-    from utils_squad import iter_questions, load_squad
+    from squadlib.data import iter_questions, load_squad
 
     return iter_questions(load_squad(str(GOLDEN / "mini_squad.json")))
 
@@ -204,7 +205,9 @@ def load_tiny():
 
 
 def golden_windows():
-    from utils_squad import load_config, load_squad, load_tokenizer, make_windows, read_examples
+    from squadlib.data import load_squad, read_examples
+    from squadlib.model.loading import load_config, load_tokenizer
+    from squadlib.model.windows import make_windows
 
     tokenizer = load_tokenizer(str(GOLDEN / "tiny_bert"), load_config(str(GOLDEN / "tiny_bert")))
     examples = read_examples(load_squad(str(GOLDEN / "mini_squad.json")))
@@ -270,14 +273,14 @@ def test_full_output_dir_is_not_overwritten(tmp_path):
 
 
 def test_plan_honours_fractions_and_leftovers():
-    plan = run_squad.make_plan(num_windows=21, batch_size=4, accumulation=4, epochs=1.5, max_steps=-1)
+    plan = make_plan(num_windows=21, batch_size=4, accumulation=4, epochs=1.5, max_steps=-1)
     assert (plan.updates_per_epoch, plan.total_updates) == (2, 3)
     assert [len(batch) for batch in plan.micro_batches(range(21), 0)] == [4, 4, 4, 4]
     assert [len(batch) for batch in plan.micro_batches(range(21), 1)] == [4, 1]
-    assert run_squad.make_plan(5, 8, 16, 0.5, -1).total_updates == 1
-    assert run_squad.make_plan(5, 8, 1, 3, 7).total_updates == 7
+    assert make_plan(5, 8, 16, 0.5, -1).total_updates == 1
+    assert make_plan(5, 8, 1, 3, 7).total_updates == 7
 
 
 def test_learning_rate_warms_up_and_decays():
-    factors = [run_squad.learning_rate_factor(step, 2, 6) for step in range(7)]
+    factors = [learning_rate_factor(step, 2, 6) for step in range(7)]
     assert factors == [0.0, 0.5, 1.0, 0.75, 0.5, 0.25, 0.0]

@@ -6,12 +6,20 @@ import html
 import json
 import math
 import re
+import time
 
 import pytest
 from conftest import ROOT, run_script
 from processes import MINI_SQUAD, TINY_BERT, flags
 
 import run_squad
+from evaluate_v2 import markdown_table
+from squadlib.data import Example, load_examples, load_squad, read_examples
+from squadlib.model.layout import WindowModel
+from squadlib.model.loading import load_config, load_model
+from squadlib.training.evaluation import Outcome
+from squadlib.training.model_card import CardSettings, is_generated, model_card, translation_record, write_card
+from squadlib.training.tensorboard_log import NUM_SAMPLES, sample_table
 
 TRAIN_TAGS = {"grad_norm", "windows_per_second", "tokens_per_second", "padding_share", "memory_gib"}
 CUT = ("--max_steps", 6, "--logging_steps", 2, "--learning_rate", "1e-4", "--do_eval")
@@ -71,11 +79,11 @@ def test_sample_questions_stay_the_same_and_show_the_predictions(run):
     folder, events = run
     tables = {step: read_cells(table) for step, table in texts(events, "eval/samples").items()}
     questions = [row[0] for row in tables[2]]
-    assert len(questions) == run_squad.NUM_SAMPLES
+    assert len(questions) == NUM_SAMPLES
     assert all([row[0] for row in table] == questions for table in tables.values())
-    by_question = {" ".join(e.question.split()): e for e in run_squad.load_examples(str(MINI_SQUAD), False)}
+    by_question = {" ".join(e.question.split()): e for e in load_examples(str(MINI_SQUAD), False)}
     predicted, odds = predictions(folder), predictions(folder, "null_odds_.json")
-    assert sum(not by_question[question].answers for question in questions) == run_squad.NUM_SAMPLES // 2
+    assert sum(not by_question[question].answers for question in questions) == NUM_SAMPLES // 2
     for question, gold, prediction, null_odds in tables[6]:
         example = by_question[question]
         golds = list(dict.fromkeys(answer.text for answer in example.answers))
@@ -86,13 +94,13 @@ def test_sample_questions_stay_the_same_and_show_the_predictions(run):
 
 @pytest.mark.parametrize(("num_has", "num_no"), [(0, 3), (3, 0), (2, 30), (30, 2), (1000, 1000), (0, 0)])
 def test_samples_are_spread_over_the_file_whatever_the_mix(num_has, num_no):
-    answer = run_squad.read_examples(run_squad.load_squad(str(MINI_SQUAD)))[0].answers
-    examples = [run_squad.Example(f"h{i}", f"has {i}", "", answer, False) for i in range(num_has)]
-    examples += [run_squad.Example(f"n{i}", f"no {i}", "", (), True) for i in range(num_no)]
+    answer = read_examples(load_squad(str(MINI_SQUAD)))[0].answers
+    examples = [Example(f"h{i}", f"has {i}", "", answer, False) for i in range(num_has)]
+    examples += [Example(f"n{i}", f"no {i}", "", (), True) for i in range(num_no)]
     qids = [example.qid for example in examples]
-    outcome = run_squad.Outcome(examples, dict.fromkeys(qids, ""), {}, dict.fromkeys(qids, 0.0), {})
-    questions = [row[0] for row in read_cells(run_squad.sample_table(outcome))]
-    assert len(questions) == len(set(questions)) == min(run_squad.NUM_SAMPLES, num_has + num_no)
+    outcome = Outcome(examples, dict.fromkeys(qids, ""), {}, dict.fromkeys(qids, 0.0), {})
+    questions = [row[0] for row in read_cells(sample_table(outcome))]
+    assert len(questions) == len(set(questions)) == min(NUM_SAMPLES, num_has + num_no)
     if num_has == num_no == 1000:
         assert questions == [f"{kind} {i}" for kind in ("has", "no") for i in (0, 250, 500, 750)]
 
@@ -100,7 +108,7 @@ def test_samples_are_spread_over_the_file_whatever_the_mix(num_has, num_no):
 def test_pr_curve_counts_the_questions_that_the_null_odds_call_answerable(run):
     folder, events = run
     odds = predictions(folder, "null_odds_.json")
-    answerable = {e.qid: bool(e.answers) for e in run_squad.load_examples(str(MINI_SQUAD), False)}
+    answerable = {e.qid: bool(e.answers) for e in load_examples(str(MINI_SQUAD), False)}
     probability = {qid: 1 / (1 + math.exp(value)) for qid, value in odds.items()}
     values = list(events.Tensors("eval/answerable")[-1].tensor_proto.float_val)
     size = len(values) // 6
@@ -118,7 +126,7 @@ def test_null_odds_histograms_hold_every_question(run):
     odds = predictions(folder, "null_odds_.json")
     for name, kind in (("HasAns", True), ("NoAns", False)):
         histogram = events.Histograms(f"eval_null_odds/{name}")[-1].histogram_value
-        group = [odds[e.qid] for e in run_squad.load_examples(str(MINI_SQUAD), False) if bool(e.answers) is kind]
+        group = [odds[e.qid] for e in load_examples(str(MINI_SQUAD), False) if bool(e.answers) is kind]
         assert (histogram.num, histogram.min, histogram.max) == (len(group), min(group), max(group))
 
 
@@ -161,7 +169,7 @@ def test_chart_of_all_has_ans_and_no_ans_finds_its_curves(run):
 @pytest.mark.parametrize("layout", ["longest", "max_length"])
 def test_padding_share_is_what_the_batches_hold(layout, tmp_path, monkeypatch):
     seen = []
-    inputs_of = run_squad.WindowModel.inputs
+    inputs_of = WindowModel.inputs
 
     def inputs(self, windows, indices):
         found = inputs_of(self, windows, indices)
@@ -169,9 +177,9 @@ def test_padding_share_is_what_the_batches_hold(layout, tmp_path, monkeypatch):
             seen.append((found[0]["input_ids"].numel(), int(found[0]["attention_mask"].sum())))
         return found
 
-    monkeypatch.setattr(run_squad.WindowModel, "inputs", inputs)
+    monkeypatch.setattr(WindowModel, "inputs", inputs)
     if layout == "longest":
-        monkeypatch.setattr(run_squad.WindowModel, "choose_layout", lambda self, windows: None)
+        monkeypatch.setattr("squadlib.training.fine_tuning.choose_layout", lambda runner, windows: None)
     events = run_here(tmp_path, monkeypatch, *(["--pad_to_max_length"] if layout == "max_length" else []))
     shares = [event.value for event in events.Scalars("train/padding_share")]
     pairs = [[sum(numbers) for numbers in zip(*seen[first : first + 2], strict=True)] for first in (0, 2, 4)]
@@ -181,7 +189,7 @@ def test_padding_share_is_what_the_batches_hold(layout, tmp_path, monkeypatch):
 def test_resumed_run_goes_on_in_its_folder_without_folding_back(tmp_path, monkeypatch):
     run_here(tmp_path, monkeypatch, "--evaluate_during_training", "--save_steps", 3)
     (tmp_path / "out" / "checkpoint-6" / "training_state.json").unlink()
-    monkeypatch.setattr(run_squad.time, "time", lambda clock=run_squad.time.time: clock() + 1)  # names of event files
+    monkeypatch.setattr(time, "time", lambda clock=time.time: clock() + 1)  # names of event files
     assert run_squad.main(flags(*CUT, "--predict_file", MINI_SQUAD, "--resume", "--evaluate_during_training")) == 0
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -210,7 +218,7 @@ def test_text_of_the_data_cannot_become_markup(tmp_path, monkeypatch):
     assert not re.search("<(script|b|strong|a|img|code|h1)[ >]", shown)
     assert set(re.findall("<em>.*?</em>", shown)) <= {"<em>no answer</em>"}
     cells = [html.unescape(cell) for cell in re.findall("<td>(.*?)</td>", shown)]
-    assert cells.count(" ".join(evil.split())) == run_squad.NUM_SAMPLES
+    assert cells.count(" ".join(evil.split())) == NUM_SAMPLES
 
 
 def test_without_unanswerable_questions_there_are_no_null_odds(tmp_path, monkeypatch):
@@ -248,7 +256,7 @@ def test_card_has_the_facts_of_the_run(run):
     values = {metric["type"]: metric["value"] for metric in found["metrics"]}
     assert values == {"exact_match": results["exact"], "f1": results["f1"]}
     assert f"```\n{results}\n```" in card and "2-layer, 32-hidden, 2-heads" in card
-    examples = run_squad.load_examples(str(MINI_SQUAD), False)
+    examples = load_examples(str(MINI_SQUAD), False)
     answerable = sum(bool(example.answers) for example in examples)
     assert f"| mini_squad.json | {len(examples)} | {answerable} | {len(examples) - answerable} |" in card
 
@@ -275,12 +283,13 @@ def test_snippet_of_the_card_answers(run, monkeypatch, capsys):
 @pytest.fixture(scope="module")
 def card_of():
     """The card of a run that is not made, with a tiny model and the given flags."""
-    model = run_squad.load_model(str(TINY_BERT), run_squad.load_config(str(TINY_BERT)))
+    model = load_model(str(TINY_BERT), load_config(str(TINY_BERT)))
 
     def make(train, *more, results=None):
         args = run_squad.build_parser().parse_args(flags(*more, train=train))
-        examples = run_squad.load_examples(str(MINI_SQUAD), False)
-        return run_squad.model_card(args, "the command", model, {str(train): examples}, results or {})
+        examples = load_examples(str(MINI_SQUAD), False)
+        card = run_squad.settings(CardSettings, vars(args))
+        return model_card(card, "the command", model, {str(train): examples}, results or {}, markdown_table)
 
     return make
 
@@ -307,7 +316,7 @@ def test_languages_come_through_translating_and_cleaning(tmp_path):
     assert done.returncode == 0, done.stderr
     done = run_script("clean_squad.py", "--input_file", "nl.json", "--output_file", "clean.json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    record = run_squad.translation_record(str(tmp_path / "clean.json"))
+    record = translation_record(str(tmp_path / "clean.json"))
     assert (record["source_lang"], record["target_lang"], record["backend"]) == ("en", "nl", "memory")
 
 
@@ -329,28 +338,28 @@ def test_base_model_is_named_when_it_is_of_the_hub(card_of, tmp_path):
 
 def test_odd_names_stay_valid_yaml(card_of, tmp_path, monkeypatch):
     odd = "a: \"b\" 'c' #d \x7f\u2028é\udcff|<i>.json"
-    monkeypatch.setattr(run_squad, "translation_record", lambda path: {})
+    monkeypatch.setattr("squadlib.training.model_card.translation_record", lambda path: {})
     results = dict.fromkeys(["exact", "f1"], 50.0)
     card = card_of(tmp_path / odd, "--card_license", odd, "--output_dir", tmp_path / odd, results=results)
-    run_squad.write_card(str(tmp_path), card)
+    write_card(str(tmp_path), card)
     metadata = front_matter((tmp_path / "README.md").read_text(encoding="utf-8"))
     assert metadata["license"] == odd and metadata["model-index"][0]["results"][0]["dataset"]["name"] == odd
-    assert run_squad.is_generated(str(tmp_path / "README.md"))
+    assert is_generated(str(tmp_path / "README.md"))
 
 
 def test_card_edited_by_hand_is_never_overwritten(tmp_path, caplog):
     card, other = tmp_path / "README.md", tmp_path / "README.generated.md"
-    run_squad.write_card(str(tmp_path), "first\n")
-    run_squad.write_card(str(tmp_path), "second\n")
+    write_card(str(tmp_path), "first\n")
+    write_card(str(tmp_path), "second\n")
     assert card.read_text().startswith("second\n") and not other.exists()
     written = card.read_text()
     for edited in (written.replace("second", "mine"), written + "more", written[:-1], "all mine", "", written * 2):
         card.write_text(edited)
-        run_squad.write_card(str(tmp_path), "third\n")
+        write_card(str(tmp_path), "third\n")
         assert card.read_text() == edited and other.read_text().startswith("third\n")
         assert f"{card} was edited or is not ours, so it is kept; the new card is {other}" in caplog.text
     card.write_bytes(b"\xff\xfe not UTF-8")
-    run_squad.write_card(str(tmp_path), "fourth\n")
+    write_card(str(tmp_path), "fourth\n")
     assert card.read_bytes() == b"\xff\xfe not UTF-8"
 
 

@@ -10,18 +10,13 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from utils_squad import (
-    Decoder,
-    PredictionFiles,
-    SquadError,
-    atomic_write,
-    load_config,
-    load_squad,
-    load_tokenizer,
-    make_windows,
-    read_examples,
-    write_json,
-)
+from squadlib.console import SquadError
+from squadlib.data import load_squad, read_examples
+from squadlib.files import atomic_write, write_json
+from squadlib.model.decoding import Decoder
+from squadlib.model.loading import load_config, load_tokenizer
+from squadlib.model.prediction import PredictionFiles
+from squadlib.model.windows import make_windows
 
 GOLDEN = ROOT / "tests" / "golden"
 sys.path.insert(0, str(GOLDEN))

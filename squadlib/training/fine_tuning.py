@@ -163,6 +163,7 @@ class FineTuning:
             settings, self.plan, state, self.updater, self.windows, processes, self.log, evaluate, self.save
         )
         trainer.run()
+        self.updater.leave()
         if trainer.stop.agreed:
             logger.warning("stopped at step %d; the same command with --resume goes on", state.step)
             raise SystemExit(128 + trainer.stop.agreed)

@@ -24,9 +24,11 @@ BENCHMARKS = Path(__file__).resolve().parent
 ROOT = BENCHMARKS.parent
 LEGACY_ENV = ROOT / ".legacy-env"
 LEGACY_PACKAGES = ("torch>=2.10,<2.14", "transformers==4.57.6", "datasets", "accelerate")
+MODEL_DIR = "bert-base-multilingual-cased"
 LENGTHS = (384, 128, 64)  # max_seq_length, doc_stride, max_query_length of the published command
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS", "HF_HUB_OFFLINE"), "1")
 ONE_THREAD |= {"TOKENIZERS_PARALLELISM": "false", "OMP_WAIT_POLICY": "passive", "TRANSFORMERS_VERBOSITY": "error"}
+Ask = Callable[..., Any]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -34,18 +36,14 @@ ONE_THREAD |= {"TOKENIZERS_PARALLELISM": "false", "OMP_WAIT_POLICY": "passive", 
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def benchmark_parser(description: str | None, questions: int, rounds: int = 0) -> argparse.ArgumentParser:
+def benchmark_parser(description: str | None, questions: int | None, rounds: int = 0) -> argparse.ArgumentParser:
     """A parser with the flags of the data, and `--rounds` where there are any."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     given = os.environ.get("SQUAD_TEST_DATA")
-    parser.add_argument(
-        "--data_dir", type=Path, default=given, required=not given, help="folder of the files ($SQUAD_TEST_DATA)"
-    )
+    parser.add_argument("--data_dir", default=given, required=not given, help="folder of the data ($SQUAD_TEST_DATA)")
     parser.add_argument("--data_file", default="dev-v2.0.json", help="SQuAD file in it (dev-v2.0.json)")
-    parser.add_argument(
-        "--model_dir", type=Path, help="BERT vocab.txt and config.json (bert-base-multilingual-cased in data_dir)"
-    )
-    parser.add_argument("--questions", type=int, default=questions, help=f"number of questions ({questions})")
+    parser.add_argument("--model_dir", default=MODEL_DIR, help=f"config.json and vocab.txt, in it ({MODEL_DIR})")
+    parser.add_argument("--questions", type=int, default=questions, help=f"of the file ({questions or 'all'})")
     if rounds:
         parser.add_argument("--rounds", type=int, default=rounds, help=f"measurements of each side ({rounds})")
     return parser
@@ -56,7 +54,7 @@ def parse_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
     args = parser.parse_args()
     args.data_dir = Path(args.data_dir).absolute()
     args.data_file = args.data_dir / args.data_file
-    args.model_dir = (args.model_dir or args.data_dir / "bert-base-multilingual-cased").absolute()
+    args.model_dir = args.data_dir / args.model_dir
     for path in (args.data_file, args.model_dir / "vocab.txt"):
         if not path.exists():
             parser.error(f"{path} is not there; benchmarks/README.md has the commands that fetch it")
@@ -65,9 +63,10 @@ def parse_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
     return args
 
 
-def write_part(source: Path, target: Path, first: int, last: int) -> int:
+def write_part(source: Path, target: Path, first: int, last: int | None) -> int:
     """Questions [first, last) of a SQuAD file into another; returns how many there are."""
     document, number = json.loads(source.read_text(encoding="utf-8")), 0
+    last = sys.maxsize if last is None else last
     for article in document["data"]:
         for paragraph in article["paragraphs"]:
             qas = paragraph["qas"]
@@ -215,41 +214,33 @@ def legacy_python() -> Path:
     return python
 
 
-class Peer:
-    """A process that runs `serve`: it loads once, then each `ask` runs one of its jobs while all others wait."""
-
-    def __init__(self, *command: Any) -> None:
-        words = list(map(str, command))
-        self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def ask(self, job: str, *arguments: Any) -> Any:
-        assert self.process.stdin and self.process.stdout
-        self.process.stdin.write(json.dumps([job, *arguments], default=str) + "\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        if not line:
-            sys.exit(f"{self.process.args} ended with code {self.process.wait()}")
-        return json.loads(line)
-
-
 @contextlib.contextmanager
-def legacy_peer() -> Iterator[Peer]:
-    """The jobs of legacy_side.py."""
-    with peer(legacy_python(), BENCHMARKS / "legacy_side.py", "serve") as legacy:
-        yield legacy
+def peer(*command: Any) -> Iterator[Ask]:
+    """A process that runs `serve`: it loads once, then each ask(job, *arguments) runs a job while all others wait."""
+    words, pipe = list(map(str, command)), subprocess.PIPE
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True, bufsize=1) as process:
+
+        def ask(job: str, *arguments: Any) -> Any:
+            assert process.stdin and process.stdout
+            print(json.dumps([job, *arguments], default=str), file=process.stdin)
+            line = process.stdout.readline()
+            if not line:
+                sys.exit(f"{words} ended with code {process.wait()}")
+            return json.loads(line)
+
+        yield ask
 
 
-@contextlib.contextmanager
-def peer(*command: Any) -> Iterator[Peer]:
-    started = Peer(*command)
-    try:
-        yield started
-    finally:
-        started.process.communicate()
+def our_peer(checkout: Path) -> contextlib.AbstractContextManager[Ask]:
+    return peer(sys.executable, BENCHMARKS / "our_side.py", checkout, "serve")
+
+
+def legacy_peer() -> contextlib.AbstractContextManager[Ask]:
+    return peer(legacy_python(), BENCHMARKS / "legacy_side.py", "serve")
 
 
 def serve(jobs: dict[str, Callable[..., Any]]) -> None:
-    """The other end of Peer: answer each line of stdin, [job, *arguments] as JSON, with a line of JSON."""
+    """The other end of `peer`: answer each line of stdin, [job, *arguments] as JSON, with a line of JSON."""
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not reach the channel
     for line in sys.stdin:

@@ -18,13 +18,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from common import LENGTHS, ROOT, Peer, benchmark_parser, legacy_peer, parse_args, print_table, write_part
+from common import LENGTHS, ROOT, Ask, benchmark_parser, legacy_peer, parse_args, print_table, write_part
 from our_side import decode, load_examples, load_real_tokenizer
 
 SIZES = (LENGTHS, (128, 32, 24), (64, 16, 12))  # max_seq_length, doc_stride, max_query_length
-OPTIONS: tuple[
-    dict[str, Any], ...
-] = (  # of the Decoder: one of the last three for each kind of logits, at the usual size the first two as well
+# Of the Decoder: one of the last three for each kind of logits, and at the usual size the first two as well.
+OPTIONS: tuple[dict[str, Any], ...] = (
     {},
     {"version_2_with_negative": False},
     {"n_best_size": 1, "max_answer_length": 1, "null_score_diff_threshold": -1.0},
@@ -34,7 +33,7 @@ OPTIONS: tuple[
 
 
 def main() -> int:
-    args = parse_args(benchmark_parser(__doc__, questions=10**9))
+    args = parse_args(benchmark_parser(__doc__, questions=None))
     sys.path.insert(0, str(ROOT / "tests" / "golden"))  # synthetic_logits.py
     tokenizer, rows, different = load_real_tokenizer(args.model_dir), [], 0
     with tempfile.TemporaryDirectory() as name, legacy_peer() as legacy:
@@ -44,9 +43,9 @@ def main() -> int:
         examples = load_examples(file)
         for training, size in itertools.product((True, False), SIZES):
             windows = make_sized_windows(examples, tokenizer, size, training)
-            legacy.ask("load", file, args.model_dir, training)
-            legacy.ask("windows", size)
-            legacy.ask("dump", folder / "windows.jsonl")
+            legacy("load", file, args.model_dir, training)
+            legacy("windows", size)
+            legacy("dump", folder / "windows.jsonl")
             compared = compare_windows(folder / "windows.jsonl", windows, tokenizer, size[0], training)
             rows.append(("training" if training else "evaluation", "/".join(map(str, size)), "windows", *compared))
             if not training:
@@ -109,7 +108,7 @@ def legacy_fields(windows: Any, tokenizer: Any, width: int, training: bool) -> I
         }
 
 
-def compare_decoding(legacy: Peer, windows: Any, tokenizer: Any, size: Any, folder: Path) -> tuple[int, int]:
+def compare_decoding(legacy: Ask, windows: Any, tokenizer: Any, size: Any, folder: Path) -> tuple[int, int]:
     """(files, files that are not byte-identical) over all kinds of logits and options."""
     import numpy as np
     from synthetic_logits import KINDS, synthetic_logits
@@ -122,7 +121,7 @@ def compare_decoding(legacy: Peer, windows: Any, tokenizer: Any, size: Any, fold
         logits = folder / f"logits_{size[0]}_{kind}.npz"
         np.savez(logits, start=start, end=end)
         for options in (*OPTIONS[: 2 * (size == LENGTHS)], next(others)):
-            legacy.ask("decoding", logits, folder, options)
+            legacy("decoding", logits, folder, options)
             decode(windows, tokenizer, start, end, folder, **options)
             names = ["predictions_", "nbest_predictions_", "null_odds_"][
                 : 2 + options.get("version_2_with_negative", 1)

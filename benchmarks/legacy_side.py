@@ -19,20 +19,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import datasets
 import numpy as np
 import torch
+import transformers
 from common import LENGTHS, ROOT, Usage, end_after_steps, realistic_logits, serve, timed
-from transformers import (
-    AutoModelForQuestionAnswering,
-    BertTokenizer,
-    BertTokenizerFast,
-    Trainer,
-    TrainingArguments,
-    default_data_collator,
-    pipeline,
-    set_seed,
-)
 from transformers.data.metrics import squad_metrics
 from transformers.data.processors import squad
 
@@ -40,12 +30,12 @@ sys.path.insert(0, str(ROOT / "tests"))
 import training_2020
 
 BATCH_SIZE, N_BEST, MAX_ANSWER_LENGTH = 8, 20, 30
+FILES = {"prediction": "predictions", "nbest": "nbest_predictions", "null_log_odds": "null_odds"}
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 FIELDS = (
     *("unique_id", "example_index", "qas_id", *INPUTS, "cls_index", "paragraph_len", "tokens", "token_to_orig_map"),
     *("token_is_max_context", "start_position", "end_position", "is_impossible"),
 )
-datasets.disable_progress_bars()
 squad.tqdm = lambda iterable, **_: iterable
 
 
@@ -73,36 +63,18 @@ def make_features(examples: list[Any], tokenizer: Any, lengths: Any, training: b
     return features
 
 
-def write_predictions(
-    examples: list[Any],
-    features: list[Any],
-    logits: Any,
-    tokenizer: Any,
-    folder: Path,
-    prefix: str = "",
-    **options: Any,
-) -> dict[str, str]:
-    """The three files of the 2020 script. logits: start and end, (W, width) as lists or arrays of float32."""
-    results = [
-        squad.SquadResult(feature.unique_id, start, end) for feature, start, end in zip(features, *logits, strict=True)
-    ]
-    names = ("predictions", "nbest_predictions", "null_odds")
-    paths = [str(folder / f"{name}_{prefix}.json") for name in names]
-    with_null = options.get("version_2_with_negative", True)
-    return squad_metrics.compute_predictions_logits(
-        examples,
-        features,
-        results,
-        options.get("n_best_size", N_BEST),
-        options.get("max_answer_length", MAX_ANSWER_LENGTH),
-        options.get("do_lower_case", False),
-        *paths[: 2 + with_null],
-        *[None] * (not with_null),
-        False,
-        with_null,
-        options.get("null_score_diff_threshold", 0.0),
-        tokenizer,
-    )
+def write_predictions(work: tuple, folder: Path, prefix: str = "", **options: Any) -> dict[str, str]:
+    """The three files of the 2020 script. work: examples, features, (start logits, end logits) as lists, tokenizer."""
+    examples, features, logits, tokenizer = work
+    ids = [feature.unique_id for feature in features]
+    results = [squad.SquadResult(*values) for values in zip(ids, *logits, strict=True)]
+    chosen = {"n_best_size": N_BEST, "max_answer_length": MAX_ANSWER_LENGTH, "verbose_logging": False}
+    chosen |= {"do_lower_case": False, "version_2_with_negative": True, "null_score_diff_threshold": 0.0, **options}
+    for kind in ("prediction", "nbest", "null_log_odds"):
+        chosen[f"output_{kind}_file"] = str(folder / f"{FILES[kind]}_{prefix}.json")
+    if not chosen["version_2_with_negative"]:
+        chosen["output_null_log_odds_file"] = None
+    return squad_metrics.compute_predictions_logits(examples, features, results, tokenizer=tokenizer, **chosen)
 
 
 def make_dataset(path: Path, tokenizer: Any, training: bool) -> tuple[Any, Any, Any]:
@@ -111,8 +83,7 @@ def make_dataset(path: Path, tokenizer: Any, training: bool) -> tuple[Any, Any, 
     features, dataset = squad.squad_convert_examples_to_features(
         examples, tokenizer, *LENGTHS, training, return_dataset="pt", threads=1, tqdm_enabled=False
     )
-    cache = {"features": features, "dataset": dataset, "examples": examples}
-    torch.save(cache, path.with_suffix(".cache"))
+    torch.save({"features": features, "dataset": dataset, "examples": examples}, path.with_suffix(".cache"))
     return examples, features, dataset
 
 
@@ -125,19 +96,19 @@ def train(model: Any, dataset: Any, device: str = "cpu") -> None:
 
 def steps(model_dir: str, folder: str, device: str, warmup: str, count: str) -> None:
     end_after_steps(int(warmup), int(count), Path(folder, "result.json"))
-    dataset = make_dataset(Path(folder, "train.json"), BertTokenizer.from_pretrained(model_dir), True)[2]
-    train(AutoModelForQuestionAnswering.from_pretrained(model_dir), dataset, device)
+    dataset = make_dataset(Path(folder, "train.json"), transformers.BertTokenizer.from_pretrained(model_dir), True)[2]
+    train(transformers.AutoModelForQuestionAnswering.from_pretrained(model_dir), dataset, device)
 
 
 def script(model_dir: str, folder: str) -> None:
     """The 2020 run_squad.py from reading to the results."""
-    set_seed(42)
-    tokenizer, output = BertTokenizer.from_pretrained(model_dir), Path(folder, "legacy")
-    model = AutoModelForQuestionAnswering.from_pretrained(model_dir)
+    transformers.set_seed(42)
+    tokenizer, output = transformers.BertTokenizer.from_pretrained(model_dir), Path(folder, "legacy")
+    model = transformers.AutoModelForQuestionAnswering.from_pretrained(model_dir)
     train(model, make_dataset(Path(folder, "train.json"), tokenizer, True)[2])
     for part in (model, tokenizer):
         part.save_pretrained(output)
-    model = AutoModelForQuestionAnswering.from_pretrained(output).eval()
+    model = transformers.AutoModelForQuestionAnswering.from_pretrained(output).eval()
     examples, features, dataset = make_dataset(Path(folder, "dev.json"), tokenizer, False)
     starts, ends = [], []
     for columns in torch.utils.data.DataLoader(dataset, batch_size=BATCH_SIZE):
@@ -145,7 +116,7 @@ def script(model_dir: str, folder: str) -> None:
             outputs = model(**dict(zip(INPUTS, columns, strict=False)))
         starts += outputs.start_logits.tolist()
         ends += outputs.end_logits.tolist()
-    predictions = write_predictions(examples, features, (starts, ends), tokenizer, output)
+    predictions = write_predictions((examples, features, (starts, ends), tokenizer), output)
     print(dict(squad_metrics.squad_evaluate(examples, predictions)))
 
 
@@ -156,6 +127,9 @@ def script(model_dir: str, folder: str) -> None:
 
 def read_table(path: str | Path) -> Any:
     """The questions as the datasets table that run_qa.py works on."""
+    import datasets  # the 2020 script did not pay for this import
+
+    datasets.disable_progress_bars()
     rows = []
     for article in json.loads(Path(path).read_text(encoding="utf-8"))["data"]:
         for paragraph in article["paragraphs"]:
@@ -173,16 +147,9 @@ def map_table(table: Any, tokenizer: Any, training: bool) -> Any:
 
 
 def tokenize(tokenizer: Any, batch: dict[str, list]) -> Any:
-    return tokenizer(
-        [question.lstrip() for question in batch["question"]],
-        batch["context"],
-        truncation="only_second",
-        max_length=LENGTHS[0],
-        stride=LENGTHS[1],
-        return_overflowing_tokens=True,
-        return_offsets_mapping=True,
-        padding="max_length",
-    )
+    cut = {"truncation": "only_second", "max_length": LENGTHS[0], "stride": LENGTHS[1], "padding": "max_length"}
+    questions = [question.lstrip() for question in batch["question"]]
+    return tokenizer(questions, batch["context"], return_overflowing_tokens=True, return_offsets_mapping=True, **cut)
 
 
 def train_features(tokenizer: Any, batch: dict[str, list]) -> Any:
@@ -221,9 +188,7 @@ def dev_features(tokenizer: Any, batch: dict[str, list]) -> Any:
     encoded["example_id"] = [batch["id"][row] for row in encoded.pop("overflow_to_sample_mapping")]
     for window, spans in enumerate(encoded["offset_mapping"]):
         source = encoded.sequence_ids(window)
-        encoded["offset_mapping"][window] = [
-            span if part == 1 else None for span, part in zip(spans, source, strict=True)
-        ]
+        encoded["offset_mapping"][window] = [s if part == 1 else None for s, part in zip(spans, source, strict=True)]
     return encoded
 
 
@@ -278,25 +243,16 @@ def nbest_of(context: str, windows: list, logits: Any) -> tuple[list[dict[str, A
 
 def trainer(model_dir: str, folder: str) -> None:
     """run_qa.py from reading to the results; no logs, which need packages that the others lack."""
-    tokenizer, work = BertTokenizerFast.from_pretrained(model_dir), Path(folder)
-    settings = TrainingArguments(
-        output_dir=str(work / "trainer"),
-        per_device_train_batch_size=BATCH_SIZE,
-        per_device_eval_batch_size=BATCH_SIZE,
-        learning_rate=5e-5,
-        num_train_epochs=1,
-        seed=42,
-        use_cpu=True,
-        dataloader_pin_memory=False,
-        report_to="none",
-        disable_tqdm=True,
-    )
-    loop = Trainer(
-        model=AutoModelForQuestionAnswering.from_pretrained(model_dir),
-        args=settings,
+    tokenizer, work = transformers.BertTokenizerFast.from_pretrained(model_dir), Path(folder)
+    options: dict[str, Any] = {"num_train_epochs": 1, "learning_rate": 5e-5, "seed": 42, "use_cpu": True}
+    options |= dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), BATCH_SIZE)
+    options |= {"output_dir": str(work / "trainer"), "report_to": "none", "disable_tqdm": True}
+    loop = transformers.Trainer(
+        model=transformers.AutoModelForQuestionAnswering.from_pretrained(model_dir),
+        args=transformers.TrainingArguments(**options),
         train_dataset=map_table(read_table(work / "train.json"), tokenizer, True),
         processing_class=tokenizer,
-        data_collator=default_data_collator,
+        data_collator=transformers.default_data_collator,
     )
     loop.train()
     loop.save_model()
@@ -319,7 +275,8 @@ def serve_jobs() -> None:
 
     def load(file: str, model_dir: str, training: bool) -> None:
         kept.update(examples=read_examples(file, training), table=read_table(file), training=training, features=None)
-        kept.update(slow=BertTokenizer.from_pretrained(model_dir), fast=BertTokenizerFast.from_pretrained(model_dir))
+        kinds = {"slow": transformers.BertTokenizer, "fast": transformers.BertTokenizerFast}
+        kept.update({name: kind.from_pretrained(model_dir) for name, kind in kinds.items()})
 
     def windows(lengths: Any = LENGTHS) -> Usage:
         kept.pop("features")
@@ -337,8 +294,8 @@ def serve_jobs() -> None:
         if kept.get("logits_file") != logits:
             with np.load(logits) as arrays:
                 kept.update(logits_file=logits, logits=[arrays[name].tolist() for name in ("start", "end")])
-        work = (kept["examples"], kept["features"], kept["logits"], kept["slow"], Path(folder), "legacy")
-        return timed(lambda: write_predictions(*work, **(options or {})))
+        work = tuple(kept[name] for name in ("examples", "features", "logits", "slow"))
+        return timed(lambda: write_predictions(work, Path(folder), "legacy", **(options or {})))
 
     def run_qa_windows() -> Usage:
         return timed(lambda: map_table(kept["table"], kept["fast"], True))
@@ -356,7 +313,7 @@ def serve_jobs() -> None:
     def answers(model_dir: str, work: list[Any]) -> list[Any]:
         from pipeline_parity import answer_all
 
-        return answer_all(pipeline, model_dir, work)
+        return answer_all(transformers.pipeline, model_dir, work)
 
     jobs = (load, windows, dump, decoding, run_qa_windows, run_qa_decoding_work, run_qa_decoding, answers)
     serve({job.__name__: job for job in jobs})

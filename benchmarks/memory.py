@@ -15,16 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common import (
-    BENCHMARKS,
-    ROOT,
-    benchmark_parser,
-    parse_args,
-    peer,
-    print_table,
-    run_process,
-    write_model,
-)
+from common import ROOT, benchmark_parser, our_peer, parse_args, print_table, run_process, write_model
 
 
 def main() -> int:
@@ -36,18 +27,16 @@ def main() -> int:
         file = folder / "many.json"
         write_many(args.data_file, file, args.questions)
         write_model(args.model_dir, folder / "model", 32, 1)
-        with peer(sys.executable, BENCHMARKS / "our_side.py", ROOT, "serve") as ours:
-            ours.ask("load", file, args.model_dir)
-            read = ours.ask("peak_mib")
-            made = ours.ask("windows")[2]
-            count, size = ours.ask("num_windows"), ours.ask("window_bytes")
+        with our_peer(ROOT) as ask:
+            ask("load", file, args.model_dir)
+            read, made, (count, size) = ask("peak_mib"), ask("windows")[2], ask("sizes")
         flags = ["--model_type", "bert", "--model_name_or_path", folder / "model", "--do_train", "--train_file", file]
         flags += ["--do_eval", "--predict_file", file, "--max_steps", args.max_steps, "--output_dir", folder / "output"]
         whole = run_process([sys.executable, ROOT / "run_squad.py", *flags], cwd=folder, log=folder / "log")
     print(f"{args.questions:,} questions, {count:,} windows\n")
     rows = {
         "imports, the file read and parsed": read,
-        f"its windows made ({size:.0f} bytes a window)": made,
+        f"its windows made ({size / count:.0f} bytes a window)": made,
         f"run_squad.py: training steps, evaluation, files ({whole.cpu:.0f} s CPU)": whole.peak_mib,
     }
     print_table(("up to and with", "peak MiB"), ((name, f"{peak:,.0f}") for name, peak in rows.items()))

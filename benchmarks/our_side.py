@@ -55,13 +55,10 @@ def serve_jobs() -> None:
     def decoding(folder: str) -> Usage:
         return timed(lambda: decode(kept["evaluated"], kept["tokenizer"], *kept["logits"], folder))
 
-    def num_windows() -> int:
-        return len(kept["windows"])
+    def sizes() -> tuple[int, int]:
+        return len(kept["windows"]), array_bytes(kept["windows"])
 
-    def window_bytes() -> float:
-        return array_bytes(kept["windows"]) / len(kept["windows"])
-
-    jobs = (load, windows, tokenizer, make_logits, decoding, num_windows, window_bytes, peak_mib)
+    jobs = (load, windows, tokenizer, make_logits, decoding, sizes, peak_mib)
     serve({job.__name__: job for job in jobs})
 
 
@@ -110,14 +107,8 @@ def decode(windows: Any, tokenizer: Any, start: Any, end: Any, folder: str | Pat
 
 def array_bytes(thing: Any) -> int:
     """Bytes of all numpy arrays among the attributes of an object and of its own objects, each array once."""
-    import numpy as np
-
-    arrays: dict[int, int] = {}
-    for value in vars(thing).values():
-        for part in [value, *getattr(value, "__dict__", {}).values()]:
-            if isinstance(part, np.ndarray):
-                arrays[id(part)] = part.nbytes
-    return sum(arrays.values())
+    parts = [part for value in vars(thing).values() for part in (value, *getattr(value, "__dict__", {}).values())]
+    return sum({id(part): part.nbytes for part in parts if hasattr(part, "nbytes")}.values())
 
 
 if __name__ == "__main__":

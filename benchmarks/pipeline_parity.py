@@ -38,7 +38,7 @@ def main() -> int:
 
     ours = answer_all(pipeline, folder, work)
     with legacy_peer() as legacy:
-        theirs = legacy.ask("answers", folder, work)
+        theirs = legacy("answers", folder, work)
     rows = [compare(*sides) for sides in zip(ours, theirs, strict=True)]
     header = ("options", "answers", "equal", "ties", "different", "largest score difference", "here/s", "4.57.6/s")
     print_table(header, rows)

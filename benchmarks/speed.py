@@ -5,8 +5,8 @@
 
 windows: training windows of the questions, from the questions in memory. decoding: n-best lists, from windows and
 logits in memory to the written files. step: forward, backward and optimiser at the size of mBERT, random weights,
-dropout 0.1, batch 8, the first windows in the order of seed 42. process: one epoch, evaluation and prediction files of
-a small model, from start to exit; trained on the first questions of the file, evaluated on as many others.
+dropout 0.1, batch 8, windows of 200 questions in the order of seed 42. process: one epoch, evaluation and prediction
+files of a small model, from start to exit; trained on 500 questions of the file, evaluated on the next 500.
 
 Multilingual vocabulary, 384/128/64 tokens, one thread, every side in a process of its own, all sides in turn. Each row
 is compared with the first. --against measures the two checkouts and nothing else.
@@ -24,80 +24,67 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common import (
-    BENCHMARKS,
-    ROOT,
-    Usage,
-    benchmark_parser,
-    interleaved,
-    legacy_peer,
-    legacy_python,
-    parse_args,
-    peer,
-    print_speeds,
-    run_process,
-    write_model,
-    write_part,
-)
+import common
+from common import BENCHMARKS, ROOT, Ask, Usage, legacy_python, run_process, write_model, write_part
 
 OURS = "this checkout"
-QUESTIONS = {"windows": 10**9, "decoding": 10**9, "step": 200, "process": 500}
+QUESTIONS = {"windows": None, "decoding": None, "step": 200, "process": 500}
 Sides = dict[str, Callable[[], Any]]
 
 
 def main() -> int:
-    parser = benchmark_parser(__doc__, questions=0, rounds=3)
+    parser = common.benchmark_parser(__doc__, questions=None, rounds=3)
     parser.add_argument("part", choices=PARTS)
     parser.add_argument("--against", type=Path, help="another checkout of this project")
     parser.add_argument("--hidden_size", type=int, help="width of the model (step: 768, process: 128)")
     parser.add_argument("--layers", type=int, help="layers of the model (step: 12, process: 2)")
     parser.add_argument("--steps", type=int, default=3, help="step: of a measurement, behind one that warms up (3)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="step: where (cpu)")
-    args = parse_args(parser)
+    args = common.parse_args(parser)
     args.questions = args.questions or QUESTIONS[args.part]
     args.checkouts = {OURS: ROOT} | ({str(args.against): args.against.absolute()} if args.against else {})
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         count = write_part(args.data_file, folder / "train.json", 0, args.questions)
         sides = PARTS[args.part](args, folder, stack)
-        found = interleaved(sides, args.rounds)
+        found = common.interleaved(sides, args.rounds)
     print(f"{args.part}, {count:,} questions, rounds: {args.rounds}\n")
-    print_speeds(found)
+    common.print_speeds(found)
     return 0
 
 
-def our_peers(args: argparse.Namespace, folder: Path, stack: contextlib.ExitStack) -> dict[str, Any]:
+def our_peers(args: argparse.Namespace, folder: Path, stack: contextlib.ExitStack) -> dict[str, Ask]:
     peers = {}
     for name, checkout in args.checkouts.items():
-        peers[name] = stack.enter_context(peer(sys.executable, BENCHMARKS / "our_side.py", checkout, "serve"))
-        peers[name].ask("load", folder / "train.json", args.model_dir)
+        peers[name] = stack.enter_context(common.our_peer(checkout))
+        peers[name]("load", folder / "train.json", args.model_dir)
     return peers
 
 
 def windows_sides(args: argparse.Namespace, folder: Path, stack: contextlib.ExitStack) -> Sides:
     ours = our_peers(args, folder, stack)
-    sides: Sides = {name: partial(side.ask, "windows") for name, side in ours.items()}
+    sides: Sides = {name: partial(ask, "windows") for name, ask in ours.items()}
     if not args.against:
-        legacy = stack.enter_context(legacy_peer())
-        legacy.ask("load", folder / "train.json", args.model_dir, True)
-        sides["tokenizer alone"] = partial(ours[OURS].ask, "tokenizer")
-        sides["run_qa.py"] = partial(legacy.ask, "run_qa_windows")
-        sides["2020 script"] = partial(legacy.ask, "windows")
+        legacy = stack.enter_context(common.legacy_peer())
+        legacy("load", folder / "train.json", args.model_dir, True)
+        sides["tokenizer alone"] = partial(ours[OURS], "tokenizer")
+        sides["run_qa.py"] = partial(legacy, "run_qa_windows")
+        sides["2020 script"] = partial(legacy, "windows")
     return sides
 
 
 def decoding_sides(args: argparse.Namespace, folder: Path, stack: contextlib.ExitStack) -> Sides:
     ours = our_peers(args, folder, stack)
-    for side in ours.values():
-        side.ask("make_logits", folder)
-    sides: Sides = {name: partial(side.ask, "decoding", folder) for name, side in ours.items()}
+    for ask in ours.values():
+        ask("make_logits", folder)
+    sides: Sides = {name: partial(ask, "decoding", folder) for name, ask in ours.items()}
     if not args.against:
-        legacy = stack.enter_context(legacy_peer())
-        legacy.ask("load", folder / "train.json", args.model_dir, False)
-        legacy.ask("windows")
-        legacy.ask("run_qa_decoding_work")
-        sides["run_qa.py"] = partial(legacy.ask, "run_qa_decoding", folder)
-        sides["2020 script"] = partial(legacy.ask, "decoding", folder / "logits.npz", folder)
+        legacy = stack.enter_context(common.legacy_peer())
+        legacy("load", folder / "train.json", args.model_dir, False)
+        legacy("windows")
+        legacy("run_qa_decoding_work")
+        sides["run_qa.py"] = partial(legacy, "run_qa_decoding", folder)
+        sides["2020 script"] = partial(legacy, "decoding", folder / "logits.npz", folder)
     return sides
 
 

@@ -9,13 +9,15 @@ prints what was kept, what was dropped and why.
 
 --method align (default) learns from the file itself which words translate each other, and looks in the translation of
 the answer's sentence for the words that belong to the answer. --method literal is the rule of the published Dutch set:
-the first place where the answer's isolated translation stands letter by letter; it loses about a third of the answers.
+the first place where the answer's isolated translation stands letter by letter. It kept 62.8 % of the answerable
+questions of that set's dev file, and keeps 57.4 % of a real English-Spanish machine translation.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 
 from squadlib.cleaning.questions import QuestionOutcome, clean_paragraph, dropped_question, plain_question
@@ -126,7 +128,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     setup_logging("clean_squad")
     exit_with_faults(parser, check_args(args))
-    logger.info("command line: %s", " ".join(sys.argv if argv is None else ["clean_squad.py", *argv]))
+    logger.info("command line: %s", shlex.join(sys.argv if argv is None else ["clean_squad.py", *argv]))
     document = read_document(load_squad(args.input_file, answers_required=False, offsets_required=False))
     if all(paragraph.fault for paragraph in document.paragraphs):
         raise SquadError(f"{args.input_file}: no paragraph is translated (context_t); run translate_squad.py first")
@@ -142,12 +144,9 @@ def main(argv: list[str] | None = None) -> int:
     if args.report_file:
         write_json(args.report_file, report, ensure_ascii=False)
     print(format_report(report))
-    others = [path for path in (args.dropped_file, args.report_file) if path]
-    logger.info(
-        "wrote %s; next: python run_squad.py … --train_file %s",
-        ", ".join([args.output_file, *others]),
-        args.output_file,
-    )
+    written = [path for path in (args.output_file, args.dropped_file, args.report_file) if path]
+    next_command = f"python run_squad.py … --train_file {shlex.quote(args.output_file)}"
+    logger.info("wrote %s; next: %s", ", ".join(written), next_command)
     return 0
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import random
+import re
+import shlex
+import subprocess
+import sys
 
 import pytest
-from conftest import run_script
+from conftest import ROOT, run_script
 from translated_town import check_plain_squad, clean_in_memory, one_question, town_document
 
 from squadlib.cleaning.answer_location import BAD_OFFSET, LOW_CONFIDENCE, NO_SENTENCE, NOT_LITERAL
@@ -155,6 +159,77 @@ def test_all_faults_of_the_command_line_at_once(tmp_path):
     assert process.returncode == 2
     assert all(flag in process.stderr for flag in ("--output_file", "--report_file", "--min_confidence"))
     assert run_script("clean_squad.py", "--input", "x", "--output_file", "y").returncode == 2  # no abbreviations
+
+
+def test_commands_with_spaces_in_a_path_can_be_pasted(tmp_path):
+    source, target = tmp_path / "in put.json", tmp_path / "it's.json"
+    source.write_text(json.dumps(one_question()), encoding="utf-8")
+    process = run_script("clean_squad.py", "--input_file", source, "--output_file", target)
+    lines = process.stderr.splitlines()
+    typed = next(line for line in lines if "command line: " in line).split("command line: ")[1]
+    assert shlex.split(typed)[1:] == ["--input_file", str(source), "--output_file", str(target)]
+    assert shlex.split(lines[-1].split("next: ")[1])[-2:] == ["--train_file", str(target)]
+
+
+def test_help_and_readme_agree_on_what_literal_search_loses():
+    helped = " ".join(run_script("clean_squad.py", "--help").stdout.split())
+    shares = re.findall(r"\d+\.\d %", helped)
+    assert shares == ["62.8 %", "57.4 %"]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert all(share in readme for share in shares)
+
+
+def test_cleaning_loads_no_torch():
+    code = "import sys, clean_squad; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("answers", "reason"),
+    [
+        ([{"text": "red", "answer_start": -1, "iso_t": "Rood"}], ""),
+        ([{"text": "red", "answer_start": 10**30, "iso_t": "Rood"}], ""),
+        ([{"text": "", "answer_start": -1, "iso_t": ""}], BAD_OFFSET),
+        ([{"text": "", "answer_start": -1}, {"text": "red", "answer_start": -1}], ""),
+        ([], NO_ANSWER),
+    ],
+)
+@pytest.mark.parametrize("method", ["align", "literal"])
+def test_offsets_of_minus_one_and_empty_answers_as_published(clean_file, answers, reason, method):
+    document = one_question(answers=answers)
+    document["data"] += one_question(id="q2", iso_t="rode")["data"]
+    process, output, _, dropped = clean_file(document, "--method", method, "--min_confidence", "0")
+    assert process.returncode == 0, process.stderr
+    kept = ["q2"] if reason or method == "literal" else ["q1", "q2"]
+    assert check_plain_squad(output) == kept and len(dropped) == 2 - len(kept)
+    assert method == "literal" or not reason or reason in dropped[0]["reason"]
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"version": 2.0},
+        {"version": None},
+        {"translation": "by hand"},
+        {"translation": ["en", {"nl": None}]},
+        {"data": [{**one_question()["data"][0], "title": 7}]},
+        {"data": [{**one_question()["data"][0], "title": {"en": "Lock"}}]},
+        {"data": [{**one_question()["data"][0], "title": "\x00\u202e"}]},
+    ],
+)
+def test_odd_values_beside_the_texts_end_in_a_plain_file(clean_file, extra):
+    process, output, _, _ = clean_file({**one_question(), **extra})
+    assert process.returncode == 0 and "Traceback" not in process.stderr, process.stderr
+    assert check_plain_squad(output) == ["q1"]
+    assert all(isinstance(article["title"], str) for article in output["data"])
+
+
+def test_a_sentence_of_no_length_in_the_map_does_not_crash(clean_file):
+    start = one_question()["data"][0]["paragraphs"][0]["context"].index("red")
+    empty = [start + 1, start + 1, 32, 59]
+    process, output, _, _ = clean_file(one_question(sentences=[empty]), "--min_confidence", "0")
+    assert process.returncode == 0 and "Traceback" not in process.stderr, process.stderr
+    assert check_plain_squad(output) == ["q1"]
 
 
 def test_random_damage_never_crashes(tmp_path):

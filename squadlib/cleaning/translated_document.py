@@ -46,7 +46,7 @@ class Paragraph:
 
     def spans_of(self, start: int, end: int) -> tuple[Span, Span] | None:
         """Spans of the sentences that hold source[start:end] and of their translations; None where there is none."""
-        held = [pair for pair in self.sentences if pair.source[0] < end and start < pair.source[1]]
+        held = [pair for pair in self.sentences if max(start, pair.source[0]) < min(end, pair.source[1])]
         if not held:  # the map has a hole here
             return (0, len(self.source)), (0, len(self.target))
         translated = [(pair.source, pair.target) for pair in held if pair.target is not None]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import torch
 from processes import (
     TINY_BERT,
     Run,
@@ -12,26 +14,10 @@ from processes import (
     prediction_files,
     set_weights,
 )
-from tiny_runs import FOLDER, tiny_runner
+from tiny_runs import tiny_runner
 
-from squadlib.model.decoding import DecodingSettings
 from squadlib.model.layout import PADDING_FREE
-from squadlib.model.loading import load_config, load_tokenizer
-from squadlib.training.evaluation import Evaluation
-from squadlib.training.processes import Processes
-
-
-def test_evaluation_batches_do_not_change_the_predictions(windows, tmp_path):
-    """Sorted, padding-free batches of any size give the answers of one window at a time."""
-    runner = tiny_runner(windows, PADDING_FREE)
-    runner.model.eval()
-    tokenizer = load_tokenizer(FOLDER, load_config(FOLDER))
-    found = []
-    for size in (1, 8, 33):
-        one = Processes(0, 1, runner.device)
-        evaluation = Evaluation(windows, tokenizer, DecodingSettings(), size, one, str(tmp_path), lambda *_: {})
-        found.append(evaluation.predict(runner).predictions)
-    assert found[0] == found[1] == found[2]
+from squadlib.model.prediction import predict_logits
 
 
 @pytest.mark.parametrize("layout", [[], ["--pad_to_max_length"]])
@@ -57,3 +43,18 @@ def test_full_disk_while_predicting_keeps_the_old_files(limit, file, small, tmp_
     assert prediction_files(tmp_path / "out") == before
     assert file_names(tmp_path / "out") == sorted(before)
     assert Run(tmp_path, *argv).wait() == 0
+
+
+@pytest.mark.parametrize("layout", [PADDING_FREE, "longest", "max_length"])
+def test_logits_of_a_range_are_those_of_each_window_alone(layout, windows):
+    runner = tiny_runner(windows, layout)
+    runner.model.eval()
+    sizes = []
+    found = predict_logits(runner, windows, 20, 41, 4, sizes.append)
+    assert sum(sizes) == 21 and found[0].shape == found[1].shape
+    for row, window in enumerate(range(20, 41)):
+        with torch.no_grad():
+            alone = [logits[0].numpy() for logits in runner.logits(windows, [window])]
+        for ours, expected in zip(found, alone, strict=True):
+            assert np.allclose(ours[row, : len(expected)], expected, atol=1e-5)
+            assert (ours[row, len(expected) :] == -np.inf).all()

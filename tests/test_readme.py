@@ -1,7 +1,8 @@
-"""The README's commands are run, and its outputs are what they print."""
+"""The commands of README.md and docs/ are run, and the outputs there are what they print."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -16,12 +17,15 @@ from conftest import ROOT
 import run_squad
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
-COMMANDS = [
-    (command, output)
-    for block in BLOCKS
-    for command, output in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE)
-]
+PAGES = {page.relative_to(ROOT).as_posix(): page for page in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))}
+
+
+def commands_of(page):
+    """(command, its output) of the console blocks whose commands are Python's."""
+    blocks = re.findall(r"```console\n(\$ python.*?)```", PAGES[page].read_text(encoding="utf-8"), re.DOTALL)
+    return [found for block in blocks for found in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE)]
+
+
 IN_DEMO = ("run_squad.py", "make_tiny_bert.py")  # the demo itself runs these; training is too long to be done twice
 
 
@@ -37,17 +41,20 @@ def demo_folder(tmp_path_factory):
 
 
 def test_there_are_commands():
-    assert len(COMMANDS) >= 6
+    assert len(commands_of("README.md")) >= 6
 
 
-def test_data_commands_print_what_the_readme_shows(demo_folder):
-    for command, output in COMMANDS:
+@pytest.mark.parametrize("page", PAGES)
+def test_data_commands_print_what_the_page_shows(page, demo_folder):
+    """In demo_output/, as the pages say, after the README's commands; a command without ../ runs beside the scripts."""
+    for command, output in commands_of(page):
         words = shlex.split(command)
         if os.path.basename(words[1]) in IN_DEMO:
             continue
         if "evaluate_v2.py" in words[1]:
             write_perfect_predictions(demo_folder)
-        done = subprocess.run([sys.executable, *words[1:]], cwd=demo_folder, capture_output=True, text=True)
+        cwd = demo_folder if words[1].startswith("../") else demo_folder.parent
+        done = subprocess.run([sys.executable, *words[1:]], cwd=cwd, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert done.stdout.startswith(output.rstrip("\n")), command
 
@@ -61,9 +68,12 @@ def write_perfect_predictions(folder):
 
 def test_training_commands_are_those_of_the_demo():
     demo = " ".join((ROOT / "demo.sh").read_text(encoding="utf-8").replace("\\\n", " ").split())
-    trained = [command for command, _ in COMMANDS if os.path.basename(shlex.split(command)[1]) in IN_DEMO]
-    assert len(trained) == 2
-    for command in trained:
+    trained = {
+        page: [command for command, _ in commands_of(page) if os.path.basename(shlex.split(command)[1]) in IN_DEMO]
+        for page in PAGES
+    }
+    assert len(trained["README.md"]) == 2
+    for command in itertools.chain.from_iterable(trained.values()):
         assert f"run {command}" in demo
 
 

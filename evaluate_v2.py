@@ -465,11 +465,25 @@ def write_file(path: str, content: bytes) -> None:
         if os.path.exists(path):
             os.chmod(temporary, os.stat(path).st_mode & 0o777)
         os.replace(temporary, path)
+        sync_folder(os.path.dirname(path))
     except OSError as error:
         raise SquadError(describe_os_error(error, path)) from error
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)
+
+
+def sync_folder(path: str) -> None:
+    """Make a rename in folder `path` survive a power cut, where the system lets a folder be synced."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno == errno.EIO or error.errno in NO_SPACE:
+            raise
 
 
 def output_fault(flag: str, path: str) -> str:

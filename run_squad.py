@@ -32,6 +32,7 @@ from squadlib.console import (
     garbage_collector_off,
     logger,
     progress_bar,
+    run_and_exit,
     script_main,
     setup_logging,
     torch_errors_explained,
@@ -507,4 +508,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_exit(main)

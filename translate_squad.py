@@ -347,8 +347,8 @@ def main(argv: list[str] | None = None) -> int:
         json.dump(translated_document(document, targets, info), out, ensure_ascii=False, allow_nan=False)
     print(f"{len(strings):,} different strings, {len(targets):,} translated, {len(strings) - len(targets):,} missing")
     stem, extension = os.path.splitext(args.output_file)
-    clean = f"python clean_squad.py --input_file {args.output_file} --output_file {stem}_clean{extension}"
-    logger.info("wrote %s; next: %s", args.output_file, clean)
+    clean = ["clean_squad.py", "--input_file", args.output_file, "--output_file", f"{stem}_clean{extension}"]
+    logger.info("wrote %s; next: %s", args.output_file, shlex.join(["python", *clean]))
     return EXIT_OK
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import errno
 import gzip
 import hashlib
 import json
@@ -17,10 +18,11 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-from squadlib.console import SquadError, describe_os_error
+from squadlib.console import NO_SPACE, SquadError, describe_os_error
 
 JsonObject = dict[str, Any]  # as parsed
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # as JSON writes one: half of a pair, or one of its two
+BROKEN_DISK = {errno.EIO} | NO_SPACE  # other errors of syncing a folder: it cannot be done here
 LOCK_FILE = ".run_squad.lock"  # in an output_dir; it stays there, empty
 
 
@@ -63,12 +65,24 @@ def set_mode(new: str, path: str) -> None:
 
 def fsync_dir(path: str) -> None:
     """Make a rename in folder `path` survive a power cut, where the system lets a folder be synced."""
-    with contextlib.suppress(OSError):
+    try:
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+    except OSError as error:
+        if error.errno in BROKEN_DISK:
+            raise
+
+
+def make_dirs(path: str) -> None:
+    """Make a folder with those above it, where they are missing; they survive a power cut."""
+    parent = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(path):
+        make_dirs(parent)
+        os.makedirs(path, exist_ok=True)
+        fsync_dir(parent)
 
 
 def write_json(path: str, content: Any, *, ensure_ascii: bool = True) -> None:

@@ -149,14 +149,14 @@ def test_a_question_too_long_for_the_window_ends_no_list(qa, caplog):
     ):
         assert_same_answers(answer, qa(question, context))
     (said,) = caplog.messages
-    assert '"the the the' in said and "130 pieces; and 1 more" in said and "first 61 pieces" in said
+    assert '"the the the' in said and "(130 pieces) and 1 more;" in said and "first 61 pieces" in said
     assert "raise max_seq_len" in said and "doc_stride" not in said
 
 
 def test_a_long_question_is_read_whole_where_its_context_fits(qa, caplog):
     question, cut = "the " * 90, "the " * 61  # beside 90 pieces there is room for 35
     both = qa([{"question": question, "context": CONTEXT}, {"question": question, "context": LONG}])
-    assert "90 pieces)" in caplog.text
+    assert "(90 pieces);" in caplog.text
     caplog.clear()
     assert_same_answers(both[0], qa(question, CONTEXT))
     assert caplog.messages == []

@@ -16,7 +16,7 @@ import pytest
 from conftest import ROOT
 from processes import TINY_BERT, Run, curve, flags, prediction_files, weights, write_small_squad
 
-from squadlib.console import SquadError, torch_errors_explained
+from squadlib.console import SquadError
 from squadlib.training.checkpoints import check_checkpoint
 from squadlib.training.processes import start_processes
 
@@ -109,7 +109,7 @@ def test_only_rank_0_writes_and_reports(two_processes):
 def test_libraries_say_nothing(two_processes):
     for rank in (0, 1):
         lines = (two_processes / f"rank{rank}/stderr").read_text().splitlines()
-        assert lines and not [line for line in lines if " - run_squad - " not in line]
+        assert not [line for line in lines if " - run_squad - " not in line]
 
 
 def with_an_unused_parameter() -> None:
@@ -262,15 +262,3 @@ def test_more_processes_than_gpus_is_one_sentence(four_gpus, monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "4")
     with pytest.raises(SquadError, match="process 4 has no GPU of its own; use --nproc_per_node=4"):
         start_processes(-1, False)
-
-
-@pytest.mark.parametrize(
-    ("error", "sentence"),
-    [
-        ("CUDA out of memory. Tried to allocate 2.00 GiB.", "lower --per_gpu_train_batch_size and raise --grad"),
-        ("[gloo/transport/tcp/pair.cc:547] Connection closed by peer", "another process of this run ended"),
-    ],
-)
-def test_errors_of_torch_that_are_no_bugs_are_one_sentence(error, sentence):
-    with pytest.raises(SquadError, match=sentence), torch_errors_explained():
-        raise RuntimeError(error)

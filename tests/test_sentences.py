@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 
 import pytest
 
@@ -58,6 +59,23 @@ def test_a_text_without_full_stops_is_cut_within_the_limits():
         for request in pack_requests([pieces], CANARIES, WebSettings("en", "nl")):
             assert max(map(len, request)) <= MAX_SENTENCE_CHARS
             assert sum(map(encoded_size, [*request, max(CANARIES, key=len)])) <= MAX_URL_BYTES
+
+
+@pytest.mark.parametrize(
+    "piece", [".", "?!…", "۔", ". ", "好。", "Word one. ", "J. ", ".\" '", ". “", ".\n", "x", "a, "]
+)
+def test_sixty_thousand_dots_without_a_space_are_split_in_linear_time(piece):
+    """Eight times the text is eight times the work; were it quadratic, 64 times."""
+
+    def seconds(num_characters):
+        text, spent = (piece * num_characters)[:num_characters], []
+        for _ in range(3):
+            started = time.process_time()
+            split_sentences(text)
+            spent.append(time.process_time() - started)
+        return min(spent)
+
+    assert seconds(40_000) < 30 * max(seconds(5_000), 0.0005)
 
 
 def test_sentences_agree_with_another_splitter_on_real_text(shared_data):

@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -102,6 +103,28 @@ def test_output_keeps_source_texts_unknown_keys_and_plausible_answers(tmp_path, 
         assert {key: translated_qa[key] for key in ("id", "question", "is_impossible")}.items() <= qa.items()
     last = process.stderr.strip().splitlines()[-1]
     assert "wrote" in last and "clean_squad.py --input_file" in last
+
+
+def test_the_next_command_can_be_pasted_where_a_path_has_spaces(tmp_path):
+    folder = tmp_path / "my files"
+    folder.mkdir()
+    source, output = write(folder / "source.json", small_document()), folder / "it's Dutch.json"
+    memory = ["--backend", "memory", "--memory_file", write_memory(tmp_path, all_strings())]
+    process = run_script("translate_squad.py", "--input_file", source, "--output_file", output, *memory)
+    command = shlex.split(process.stderr.strip().splitlines()[-1].split("next: ")[1])
+    clean = ["python", "clean_squad.py", "--input_file", str(output), "--output_file"]
+    assert command == [*clean, str(folder / "it's Dutch_clean.json")]
+
+
+def test_log_lines_name_the_script_and_not_a_module(tmp_path, serve_translations):
+    server = serve_translations()
+    server.script.extend(["nonsense", "ok", "429"])
+    server.poison["twice"] = "400"
+    process, _ = run_translate(tmp_path, env=server.env)
+    lines = re.findall(r"^\S+ \S+ - [A-Z]+ - (\S+) - ", process.stderr, re.MULTILINE)
+    assert process.returncode == 0 and len(lines) > 5 and set(lines) == {"translate_squad"}
+    process, _ = run_translate(tmp_path, "--backend", "memory", "--memory_file", tmp_path / "absent")
+    assert " - ERROR - translate_squad - " in process.stderr.splitlines()[-1]
 
 
 def test_squad_v1_file_of_another_language(tmp_path, serve_translations, shared_data):

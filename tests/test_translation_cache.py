@@ -119,7 +119,7 @@ def open_together(barrier, folder, rounds, results):
 
     class SlowConnection(sqlite3.Connection):
         def execute(self, *args):
-            time.sleep(random.choice([0.0, 0.0, 0.0, 0.05]))
+            time.sleep(random.choice([0.0, 0.0, 0.02]))
             return super().execute(*args)
 
     connect = sqlite3.connect
@@ -135,7 +135,7 @@ def open_together(barrier, folder, rounds, results):
 
 
 def test_eight_processes_that_start_together_on_a_new_cache_do_not_take_it_for_another_programs_file(tmp_path):
-    processes, rounds = 8, 6
+    processes, rounds = 8, 2
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(processes), context.Queue()
     arguments = barrier, tmp_path, rounds, results

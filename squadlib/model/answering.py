@@ -23,6 +23,7 @@ from squadlib.model.template import PairTemplate, pair_template
 from squadlib.model.windows import Windows, context_room, cut_windows
 
 ANSWER_BLOCK = 256  # questions whose logits are held at a time
+NUMBERS = ("top_k", "max_answer_len", "doc_stride", "window_step", "max_seq_len", "max_question_len", "batch_size")
 PADDING = (None, True, False, "longest", "max_length", "do_not_pad")
 
 
@@ -132,8 +133,8 @@ class QuestionAnswerer:
             raise SquadError(f"no such option: {', '.join(unknown)}; there are {', '.join(AnswerOptions._fields)}")
         if given.get("padding") not in PADDING:
             raise SquadError(f"padding is {given['padding']!r}; it changes no answer and must be one of {PADDING}")
-        for name in set(given) - {"padding", "handle_impossible_answer", "align_to_words"}:
-            if not isinstance(given[name], (int, np.integer)):
+        for name in NUMBERS:
+            if not isinstance(given.get(name, 0), (int, np.integer)):
                 raise SquadError(f"{name} is {given[name]!r}; it must be a whole number")
         longest = given.get("max_seq_len", self.runner.max_seq_length)
         batch_size = 4 if self.runner.device.type == "cpu" else 32
@@ -144,16 +145,7 @@ class QuestionAnswerer:
 
     def _check(self, settings: AnswerOptions) -> None:
         least = {"max_seq_len": self.template.num_special + 2, "doc_stride": 0}
-        names = (
-            "top_k",
-            "max_answer_len",
-            "max_seq_len",
-            "doc_stride",
-            "window_step",
-            "max_question_len",
-            "batch_size",
-        )
-        for name in names:
+        for name in NUMBERS:
             value = getattr(settings, name)
             if value is not None and value < least.get(name, 1):
                 raise SquadError(f"{name} is {value}; it must be at least {least.get(name, 1)}")
@@ -276,14 +268,13 @@ def _shorten_questions(texts: TokenisedExamples, template: PairTemplate, setting
     kept = max(1, settings.max_seq_len - template.num_special - half)
     rows = [texts.questions[row].tolist() for row in range(len(texts.questions.first) - 1)]
     example = texts.examples[long[0]]
-    others = f"; and {len(long) - 1} more questions" if len(long) > 1 else ""
     logger.warning(
-        'the question "%.60s" (%d pieces%s) leaves too little of a window of %d tokens to its context: only its first '
-        "%d pieces are read; shorten it, or raise max_seq_len if the model takes more",
+        'too long for windows of %d tokens: the question "%.60s" (%d pieces)%s; only the first %d pieces are read, so '
+        "that half of the window is left for the context; shorten it, or raise max_seq_len if the model takes more",
+        settings.max_seq_len,
         " ".join(example.question.split()),
         len(rows[texts.question_row[long[0]]]),
-        others,
-        settings.max_seq_len,
+        f" and {len(long) - 1} more" if len(long) > 1 else "",
         kept,
     )
     question_row = texts.question_row.copy()

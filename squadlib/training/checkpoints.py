@@ -21,6 +21,7 @@ from squadlib.files import (
     JsonObject,
     file_digest,
     fsync_dir,
+    make_dirs,
     read_json,
     set_mode,
     sync_file,
@@ -29,6 +30,7 @@ from squadlib.files import (
 )
 
 STATE_FILE, ARGS_FILE, OPTIMIZER_FILE = "training_state.json", "training_args.json", "optimizer.safetensors"
+OLD = ".old.tmp"  # behind the name of a checkpoint that goes
 LEFT_OVER = re.compile(r"(checkpoint-\d+(\.old)?|model)\.tmp|\.(predictions|nbest_predictions|null_odds|results)_.*tmp")
 RESUMED_FLAGS = """learning_rate warmup_steps weight_decay adam_epsilon max_grad_norm bf16 fp16
 pad_to_max_length"""
@@ -49,16 +51,36 @@ def save_model_files(
 def save_final_model(
     output_dir: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, flags: JsonObject
 ) -> None:
-    """The model into output_dir: written beside it first, then each file renamed into place."""
+    """The model into output_dir: written beside it first, then each file renamed into place, the weights last.
+
+    A kill or a power cut leaves the old or the new model: where only the weights and the flags differ, as of the same
+    model trained again, the weights decide which. Where its configuration or tokenizer differ, the old weights go
+    first: between the two there are none, which loading notices, as it would not notice those of another model.
+    """
     temporary = os.path.join(output_dir, "model.tmp")
     with temporary_folder(temporary):
         save_model_files(temporary, model, tokenizer, flags)
-        for name in os.listdir(temporary):
-            new, path = os.path.join(temporary, name), os.path.join(output_dir, name)
-            sync_file(new)
-            set_mode(new, path)  # safetensors makes files that only their owner may read
-            os.replace(new, path)
-        fsync_dir(output_dir)
+        names = sorted(os.listdir(temporary))
+        for name in names:
+            sync_file(os.path.join(temporary, name))
+            # safetensors makes files that only their owner may read
+            set_mode(os.path.join(temporary, name), os.path.join(output_dir, name))
+        weights = [name for name in names if name.startswith("model")]
+        others = [name for name in names if name not in weights]
+        if not all(same_content(temporary, output_dir, name) for name in others if name != ARGS_FILE):
+            for name in weights:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(os.path.join(output_dir, name))
+            fsync_dir(output_dir)
+        for group in (others, weights):
+            for name in group:
+                os.replace(os.path.join(temporary, name), os.path.join(output_dir, name))
+            fsync_dir(output_dir)
+
+
+def same_content(folder: str, other: str, name: str) -> bool:
+    old = os.path.join(other, name)
+    return os.path.isfile(old) and file_digest(os.path.join(folder, name)) == file_digest(old)
 
 
 def save_checkpoint(
@@ -161,6 +183,19 @@ def newest_checkpoint(output_dir: str) -> str | None:
     return None
 
 
+def brought_back(old: str) -> bool:
+    """Whether a checkpoint that had made place for another is in its place again, as the other never came."""
+    folder = old.removesuffix(OLD)
+    if os.path.exists(folder):
+        return False
+    try:
+        check_checkpoint(old)
+    except SquadError:  # a half removed one, which was to go
+        return False
+    os.rename(old, folder)
+    return True
+
+
 def remove_old_checkpoints(output_dir: str, step: int, limit: int) -> None:
     """Keep the last `limit` checkpoints up to this step; 0: all."""
     own = [folder for number, folder in list_checkpoints(output_dir) if number <= step]
@@ -172,9 +207,10 @@ def remove_old_checkpoints(output_dir: str, step: int, limit: int) -> None:
 @contextlib.contextmanager
 def removed(folder: str) -> Iterator[None]:
     """Take a checkpoint away, if it is there: renamed first, as a half removed one is neither there nor gone."""
-    old = folder + ".old.tmp"
+    old = folder + OLD
     if os.path.isdir(folder):
         os.rename(folder, old)
+        fsync_dir(os.path.dirname(folder))
     yield
     shutil.rmtree(old, ignore_errors=True)
 
@@ -214,7 +250,7 @@ def check_space(output_dir: str, model: PreTrainedModel, num_moments: int, steps
 @contextlib.contextmanager
 def locked_output_dir(output_dir: str) -> Iterator[None]:
     """The folder, made where it is missing, without what a killed run left behind, and closed to other runs."""
-    os.makedirs(output_dir, exist_ok=True)
+    make_dirs(output_dir)
     lock = FileLock(os.path.join(output_dir, LOCK_FILE))  # it ends with the process, even by kill -9
     with contextlib.ExitStack() as stack:
         try:
@@ -225,6 +261,8 @@ def locked_output_dir(output_dir: str) -> Iterator[None]:
             logger.warning("%s: a second run here would not be noticed (%s)", output_dir, error)
         for name in filter(LEFT_OVER.fullmatch, os.listdir(output_dir)):
             path = os.path.join(output_dir, name)
+            if name.endswith(OLD) and brought_back(path):
+                continue
             logger.warning("removing %s, left by a run that was killed", path)
             shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
         yield

@@ -99,15 +99,11 @@ def test_what_needs_no_model_loads_no_torch(name):
 
 def run_and_list(names, script, *argv, cwd=None):
     """(those of the modules `names` that running a script loads, the finished process)."""
-    code = (
-        f"import runpy, sys\nsys.argv, sys.path[0] = sys.argv[1:], {str(ROOT)!r}\n"
-        "try:\n    runpy.run_path(sys.argv[0], run_name='__main__')\n"
-        f"finally:\n    print('loaded:', *sorted({set(names)} & set(sys.modules)), file=sys.stderr)\n"
-    )
-    command = [sys.executable, "-c", code, str(ROOT / script), *map(str, argv)]
+    command = [sys.executable, "-X", "importtime", str(ROOT / script), *map(str, argv)]
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
-    (last,) = [line for line in done.stderr.splitlines() if line.startswith("loaded:")]
-    return last.split()[1:], done
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "argparse" in loaded
+    return sorted(names & loaded), done
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -1,8 +1,8 @@
 """Speed of evaluate_v2.py against the official script's logic, whole process, on the same files.
 
-    python benchmarks/evaluator.py [DATA_DIR]        (default: ../shared/data)
+    python benchmarks/evaluator.py dev-v2.0.json [MORE.json …]
 
-Joins squad2_train_4k.json and squad2_dev_2k.json (6,078 questions), makes predictions about as good as BERT's and
+Joins the SQuAD files, makes predictions about as good as BERT's and
 no-answer probabilities from a seed, checks that both programs print the same bytes, and runs them in turn. Wall time
 is what a user waits; CPU time is the fairer figure on a busy machine. Prints medians and ratios as a Markdown table.
 """
@@ -20,7 +20,6 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-DATA_DIR = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT.parent / "shared" / "data")
 ROUNDS = 7
 PEER, OURS = ROOT / "benchmarks" / "official_evaluator.py", ROOT / "evaluate_v2.py"
 PROGRAMS = {
@@ -36,8 +35,8 @@ def make_files(folder: Path) -> tuple[int, list[str]]:
     """(number of questions, arguments): the data, predictions right four times in five, na_probs that lean right."""
     draw = random.Random(0)
     data = []
-    for name in ("squad2_train_4k.json", "squad2_dev_2k.json"):
-        data += json.loads((DATA_DIR / name).read_text(encoding="utf-8"))["data"]
+    for path in sys.argv[1:] or sys.exit(__doc__):
+        data += json.loads(Path(path).read_text(encoding="utf-8"))["data"]
     predictions, na_probs = {}, {}
     for paragraph in (paragraph for article in data for paragraph in article["paragraphs"]):
         words = paragraph["context"].split()

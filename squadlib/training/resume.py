@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 from transformers import PreTrainedTokenizerFast
 
@@ -66,10 +67,36 @@ def save_training(
     processes.barrier()
 
 
+def move(state: TrainingState, before: Plan, plan: Plan, *, by_epochs: bool) -> None:
+    """Bring the place of a run into another plan of the same windows: to the last update that begins there or before.
+
+    No window of the epoch is left out, and less than an update of them is seen twice. by_epochs: the number of updates
+    done becomes what the new plan needs to that place, so that the run ends after the same epochs and the schedule
+    goes on where it was; with --max_steps, which counts updates, it stays.
+    """
+    size, old_size = plan.batch_size * plan.accumulation, before.batch_size * before.accumulation
+    state.started = time.time()  # its checkpoints may have lower numbers than those that stand there, and are newer
+    if size == old_size:
+        return
+    done = state.update * old_size
+    state.update = plan.updates_per_epoch if done >= plan.num_windows else done // size
+    if by_epochs:
+        step = state.epoch * plan.updates_per_epoch + state.update
+        state.total_loss *= step / state.step  # its mean stays
+        state.step = step
+
+
 def resume_training(
     folder: str, plan: Plan, updater: Updater, flags: JsonObject, processes: Processes
 ) -> TrainingState:
-    """Go on from a checkpoint: optimiser, schedule, place in the data, random states. The model is loaded already."""
+    """Go on from a checkpoint: optimiser, schedule, place in the data, random states. The model is loaded already.
+
+    Same flags, same number of processes: the bits of a run that was never stopped.
+    Another number of processes, the same windows in an update: the same windows in the same order to the end of the
+    epoch, and the same numbers but for rounding. Dropout draws other numbers, and after it the later epochs' shuffles.
+    Another number of windows in an update: a warning, and the nearest place that begins an update, see `move`.
+    Other data or window settings are refused.
+    """
     saved, tensors = load_checkpoint(folder)
     if saved["windows"] != updater.windows.digest():
         raise SquadError(
@@ -81,8 +108,7 @@ def resume_training(
         logger.warning(
             "%s: batch size or length differ from the run that made it, so this is another run from here on", folder
         )
-        done = saved["update"] * saved["plan"][1] * saved["plan"][2]
-        state.update = min(done // (plan.batch_size * plan.accumulation), plan.updates_per_epoch)
+        move(state, Plan(*saved["plan"]), plan, by_epochs=updater.settings.max_steps <= 0)
     changes = changed_flags(folder, flags)
     if wrong := updater.restore_moments(tensors):
         fault = f"{wrong} has another shape, as it was made with {changes or 'another model'}; resume with what it had"

@@ -1,0 +1,38 @@
+"""Two processes of run_squad.py, started as torchrun starts them but without its launcher."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from processes import TINY_BERT, Run, curve
+
+
+def start_pair(folder: Path, *argv: object, hooks: tuple[Any, Any] = (None, None)) -> list[Run]:
+    """Both ranks in one folder, each with its log in rank0 or rank1. hooks: called in each before its main."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return [
+        Run(folder, *argv, env={**shared, "RANK": rank, "LOCAL_RANK": rank}, hook=hook, logs=folder / f"rank{rank}")
+        for rank, hook in enumerate(hooks)
+    ]
+
+
+def make_calm_bert(folder: Path) -> Path:
+    """The tiny checkpoint without dropout, whose draws depend on the process."""
+    shutil.copytree(TINY_BERT, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def losses(folder: Path) -> dict[int, float]:
+    """The loss of each step that TensorBoard shows of the last run."""
+    return {step: float(np.frombuffer(bits, np.float32)[0]) for step, bits in curve(folder / "runs")["loss"]}

@@ -91,6 +91,7 @@ REACTIONS = {  # what the page does -> what the run calls it
     "merged_lines": "BadText",
     "extra_line": "BadText",
     "tag_inside": "BadText|Hiccup",  # by the line in which it comes
+    "swapped_lines": "BadText|Hiccup",  # Hiccup when one of them is the control sentence
 }
 
 

@@ -158,6 +158,19 @@ class Handler(BaseHTTPRequestHandler):
     def fault_extra_line(self, text):
         self.send_translation("Vertaling:\n" + reverse_words(text))
 
+    def fault_swapped_lines(self, text):
+        """Two neighbours in each other's place that hold different figures; a line without such a neighbour fails."""
+        lines, answer = text.split("\n"), reverse_words(text).split("\n")
+        figures = [re.findall(r"\d+", line) for line in lines]
+        places = [place for place in range(len(lines) - 1) if figures[place] != figures[place + 1]]
+        if not places:
+            self.fault_500(text)
+            return
+        with self.server.lock:
+            first = self.server.random.choice(places)
+        answer[first : first + 2] = answer[first + 1], answer[first]
+        self.send_translation("\n".join(answer))
+
     def fault_echo(self, text):
         self.send_translation(text)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import difflib
 import re
-import unicodedata
 
 from squadlib.translation.cache import Cache
 from squadlib.translation.checks import translation_fault
+from squadlib.translation.line_order import latin_digits
 
 SAME_TEXT = 0.6  # similarity of a canary's translation to the one of before; a reworded sentence stays above it
 CANARY_EVERY = 50  # strings that travel without a canary line, until the canaries are asked on their own
@@ -93,10 +93,6 @@ def canary_fault(source: str, target: str, before: str | None, target_lang: str)
     if not fault and before and similarity(before, target) < SAME_TEXT:
         fault = f'"{target[:60]}", before it was "{before[:60]}"'
     return fault and f'nonsense: the control sentence "{source}" came back wrong ({fault})'
-
-
-def latin_digits(text: str) -> str:
-    return "".join(str(unicodedata.digit(char, char)) for char in text)
 
 
 def similarity(left: str, right: str) -> float:

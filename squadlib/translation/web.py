@@ -23,6 +23,7 @@ from squadlib.translation.cache import Cache
 from squadlib.translation.canaries import Canaries
 from squadlib.translation.checks import translation_fault
 from squadlib.translation.engines import Backend, BadText, Blocked, Fault, Hiccup
+from squadlib.translation.line_order import swapped_lines
 from squadlib.translation.pace import Pace, StillBlockedError
 
 MAX_REQUEST_CHARS = 5000  # the web page takes no more
@@ -83,6 +84,17 @@ def translate_by_web(
     faults = ", ".join(f"{count} × {name}" for name, count in run.progress.faults.most_common()) or "none"
     logger.info("%s requests, %d blocks, faults: %s", f"{run.progress.num_requests:,}", run.pace.blocks, faults)
     return missing
+
+
+def check_answer(targets: dict[str, str], target_lang: str) -> None:
+    """Raise BadText when a line of an answer is no translation of its string, or stands in the place of another."""
+    for source, target in targets.items():
+        if fault := translation_fault(source, target, target_lang, may_be_cut=True):
+            raise BadText(f'"{source[:60]}" came back {fault}')
+    sources = list(targets)
+    if swap := swapped_lines(sources, list(targets.values())):
+        first, second = (sources[index][:60] for index in swap)
+        raise BadText(f'"{first}" and "{second}" came back in each other\'s place')
 
 
 @dataclass
@@ -245,9 +257,7 @@ class WebRun:
         if request.canary:
             self._check_canaries({request.canary: answer[-1]})
         targets = dict(zip(request.strings, answer, strict=False))
-        for source, target in targets.items():
-            if fault := translation_fault(source, target, self.cache.target_lang, may_be_cut=True):
-                raise BadText(f'"{source[:60]}" came back {fault}')
+        check_answer(targets, self.cache.target_lang)
         self.cache.put(targets)
         if request.canary:
             self.canaries.vouch()

@@ -3,7 +3,7 @@
 #
 #   bash demo.sh         make .venv, install, run the four scripts on sample/ (results in demo_output/)
 #   bash demo.sh test    run the test suite in the same environment
-#   bash demo.sh lint    check style and format
+#   bash demo.sh lint    check style, format and types
 #
 # Needs Python 3.11 or newer (set PYTHON to choose one) and a package index that pip can reach.
 
@@ -12,7 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_CPU="torch==2.13.*"  # without a GPU: of the range in requirements.txt, what was run most
-TEST_TOOLS=("pytest>=8" "ruff==0.17.*")  # ruff is pinned, because a new release formats differently
+TEST_TOOLS=("pytest>=8" "ruff==0.17.*" "mypy==2.4.*")  # pinned where a new release finds other faults
 EXPECTED_EXACT=90  # of 100; every seed tried gave 100
 
 say() { printf '\n== %s\n' "$*"; }
@@ -65,7 +65,7 @@ prefer_cpu_torch() {
 }
 
 install_tools() {
-  [ -x .venv/bin/pytest ] && [ -x .venv/bin/ruff ] && return
+  [ -x .venv/bin/pytest ] && [ -x .venv/bin/ruff ] && [ -x .venv/bin/mypy ] && return
   pip_install "${TEST_TOOLS[@]}"
 }
 
@@ -118,6 +118,6 @@ PYTHON
 case "${1:-demo}" in
   demo) install; demo ;;
   test) install; install_tools; export OMP_NUM_THREADS=1; run python -m pytest ;;
-  lint) install; install_tools; run ruff check . && run ruff format --check . ;;
+  lint) install; install_tools; run ruff check . && run ruff format --check . && run mypy ;;
   *) die "'$1' is not known; use: bash demo.sh [test|lint]" ;;
 esac

@@ -557,8 +557,14 @@ def import_pyplot() -> ModuleType | None:
     matplotlib.use("Agg")
     import matplotlib.pyplot
 
-    style = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3}
-    style |= {"font.size": 11, "figure.figsize": (6.4, 4.4), "figure.constrained_layout.use": True, "savefig.dpi": 200}
+    style: dict[str, object] = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True}
+    style |= {
+        "grid.alpha": 0.3,
+        "font.size": 11,
+        "figure.figsize": (6.4, 4.4),
+        "figure.constrained_layout.use": True,
+        "savefig.dpi": 200,
+    }
     matplotlib.rcParams.update(style)
     return matplotlib.pyplot
 

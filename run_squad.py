@@ -32,6 +32,7 @@ from squadlib.console import (
     garbage_collector_off,
     logger,
     progress_bar,
+    run_and_exit,
     script_main,
     setup_logging,
     torch_errors_explained,
@@ -441,8 +442,8 @@ def run(args: argparse.Namespace, argv: list[str], stack: contextlib.ExitStack) 
         facts = fine_tuning.log_start(argv, processes, args.seed)
         if processes.is_main:
             stack.enter_context(locked_output_dir(args.output_dir))
-        model = settings(fine_tuning.ModelSettings, flags)
-        runner, tokenizer, checkpoint = fine_tuning.load_start(model, processes)
+        loading = settings(fine_tuning.ModelSettings, flags)
+        runner, tokenizer, checkpoint = fine_tuning.load_start(loading, processes)
 
     evaluation, training, results = None, None, {}
     sizes = settings(WindowSettings, flags)
@@ -455,11 +456,11 @@ def run(args: argparse.Namespace, argv: list[str], stack: contextlib.ExitStack) 
         windows = make_training_windows(train_examples, tokenizer, sizes, train_file)
     fine_tuning.agree_on_layout(runner, windows, processes)
     if args.do_train:
-        how = settings(TrainingSettings, flags)
-        training = fine_tuning.FineTuning(how, runner, windows, tokenizer, processes, flags)
+        training_settings = settings(TrainingSettings, flags)
+        training = fine_tuning.FineTuning(training_settings, runner, windows, tokenizer, processes, flags)
         training.run(checkpoint, facts, evaluation)
     if args.do_eval and evaluation:
-        results = fine_tuning.score_checkpoints(evaluation, model) if args.eval_all_checkpoints else {}
+        results = fine_tuning.score_checkpoints(evaluation, loading) if args.eval_all_checkpoints else {}
         results = report(results, evaluation.run(runner), args.output_dir, training)
     if training and processes.is_main:
         files = {train_file: train_examples} | ({dev_file: dev_examples} if wants_dev else {})
@@ -507,4 +508,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_exit(main)

@@ -16,15 +16,12 @@ on where the last one stopped, whatever stopped it. clean_squad.py then finds th
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import math
 import os
 import re
 import shlex
-import sqlite3
 import sys
-from typing import Any
 
 from squadlib.console import (
     EXIT_BLOCKED,
@@ -37,16 +34,17 @@ from squadlib.console import (
     setup_logging,
 )
 from squadlib.data import load_squad
-from squadlib.files import atomic_write, check_output_path
+from squadlib.files import JsonObject, atomic_write, check_output_path
 from squadlib.sentences import MAX_SENTENCE_CHARS, split_sentences
-from squadlib.translation.cache import Cache
-from squadlib.translation.checks import choose_canaries
-from squadlib.translation.engines import Ct2Backend, HfBackend, MemoryBackend, MtranslateBackend, translate_locally
-from squadlib.translation.web import Pace, StillBlockedError, WebRun, pack_requests
+from squadlib.translation.batches import translate_in_batches
+from squadlib.translation.cache import Cache, open_cache
+from squadlib.translation.canaries import choose_canaries
+from squadlib.translation.engines import Backend, ModelSettings
+from squadlib.translation.memory import MemoryBackend, MemorySettings
+from squadlib.translation.pace import StillBlockedError
+from squadlib.translation.web import MAX_REQUEST_CHARS, WebSettings, pack_requests, translate_by_web
 
-# ---------------------------------------------------------------------------------------------------------------------
-# What to translate
-# ---------------------------------------------------------------------------------------------------------------------
+EngineSettings = MemorySettings | ModelSettings | WebSettings
 
 
 def strings_of(text: str, *, sentences: bool = False) -> list[str]:
@@ -59,7 +57,7 @@ def strings_of(text: str, *, sentences: bool = False) -> list[str]:
     return [" ".join(text.split())] if text.strip() else []
 
 
-def strings_by_paragraph(document: dict[str, Any]) -> list[list[str]]:
+def strings_by_paragraph(document: JsonObject) -> list[list[str]]:
     """Everything to translate, a list a paragraph, repeated strings only where they come first."""
     seen: set[str] = set()
     groups = []
@@ -73,11 +71,16 @@ def strings_by_paragraph(document: dict[str, Any]) -> list[list[str]]:
     return groups
 
 
-def _answer_texts(paragraph: dict[str, Any]) -> list[str]:
+def without(groups: list[list[str]], known: dict[str, str]) -> list[list[str]]:
+    """The groups less the strings whose translation is known."""
+    return [[string for string in group if string not in known] for group in groups]
+
+
+def _answer_texts(paragraph: JsonObject) -> list[str]:
     return [answer["text"] for qa in paragraph["qas"] if not qa["is_impossible"] for answer in qa["answers"]]
 
 
-def translated_document(document: dict[str, Any], targets: dict[str, str], info: dict[str, Any]) -> dict[str, Any]:
+def translated_document(document: JsonObject, targets: dict[str, str], info: JsonObject) -> JsonObject:
     """The document with context_t, sentences, question_t and iso_t beside the source texts; None where missing."""
     articles = []
     for article in document["data"]:
@@ -97,12 +100,14 @@ def translate_context(context: str, targets: dict[str, str]) -> tuple[str | None
     White space before, between and after the sentences is the source's own; one space where it has none ("。").
     """
     spans = split_sentences(context)
-    found = [targets.get(" ".join(context[start:end].split())) for start, end in spans]
-    if not spans or None in found:
+    sources = [" ".join(context[start:end].split()) for start, end in spans]
+    if not spans or any(source not in targets for source in sources):
         return None, [[start, end, None, None] for start, end in spans]
-    parts, sentences, length, last = [], [], 0, 0
-    for (start, end), target in zip(spans, found, strict=True):
-        gap = context[last:start] or (" " if last else "")
+    parts: list[str] = []
+    sentences: list[list[int | None]] = []
+    length = last = 0
+    for (start, end), source in zip(spans, sources, strict=True):
+        gap, target = context[last:start] or (" " if last else ""), targets[source]
         length += len(gap)
         sentences.append([start, end, length, length + len(target)])
         parts += [gap, target]
@@ -110,7 +115,7 @@ def translate_context(context: str, targets: dict[str, str]) -> tuple[str | None
     return "".join([*parts, context[last:]]), sentences
 
 
-def _translated_question(qa: dict[str, Any], targets: dict[str, str]) -> dict[str, Any]:
+def _translated_question(qa: JsonObject, targets: dict[str, str]) -> JsonObject:
     question = {"question": qa["question"], "question_t": translate_text(qa["question"], targets)}
     answers = qa["answers"]
     if not qa["is_impossible"]:
@@ -120,13 +125,86 @@ def _translated_question(qa: dict[str, Any], targets: dict[str, str]) -> dict[st
 
 def translate_text(text: str, targets: dict[str, str]) -> str | None:
     """The translation of a question or an answer; None when it is missing or the text is empty."""
-    found = [targets.get(string) for string in strings_of(text)]
-    return None if not found or None in found else " ".join(found)
+    strings = strings_of(text)
+    is_whole = strings and all(string in targets for string in strings)
+    return " ".join(targets[string] for string in strings) if is_whole else None
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The command
-# ---------------------------------------------------------------------------------------------------------------------
+def print_plan(settings: EngineSettings, num_strings: int, todo: list[list[str]], canaries: list[str]) -> None:
+    """The plan of a dry run on stdout: strings, characters, requests and the time at the full rate."""
+    strings = [string for group in todo for string in group]
+    print(f"strings      {num_strings:,} different ones, {num_strings - len(strings):,} of them in the cache")
+    print(f"characters   {sum(map(len, strings)):,} to translate")
+    if isinstance(settings, WebSettings) and strings:
+        requests = pack_requests(todo, canaries, settings)
+        print(f"requests     {len(requests):,} (one string a request: {len(strings):,})")
+        print(f"time         {duration(len(requests) / settings.rate)} at {settings.rate:g} requests a second")
+
+
+def load_backend(settings: EngineSettings) -> Backend:
+    """The engine. Its packages are imported here, once the flags are right and there is something to translate."""
+    if isinstance(settings, MemorySettings):
+        return MemoryBackend(settings.memory_file)
+    if isinstance(settings, WebSettings):
+        try:
+            from squadlib.translation.web_page import MtranslateBackend
+        except ImportError as error:
+            raise SquadError("the package mtranslate is missing; pip install mtranslate") from error
+        return MtranslateBackend(settings.source_lang, settings.target_lang, settings.timeout)
+    try:
+        if settings.backend == "ct2":
+            from squadlib.translation.ctranslate2_model import Ct2Backend
+
+            return Ct2Backend(settings)
+        from squadlib.translation.transformers_model import HfBackend
+
+        return HfBackend(settings)
+    except ImportError as error:
+        missing = "sentencepiece" if "sentencepiece" in str(error).lower() else error.name or "transformers torch"
+        reason = f"loading it needs another package: pip install {missing}"
+        raise SquadError(f"{settings.model_name_or_path}: {reason}") from error
+
+
+def translate_strings(
+    settings: EngineSettings, cache: Cache, todo: list[list[str]], canaries: list[str]
+) -> dict[str, str]:
+    """Put the translations into the cache. Returns the reason for every string that has none."""
+    strings = [string for group in todo for string in group]
+    if not strings:
+        return {}
+    backend = load_backend(settings)
+    if isinstance(settings, WebSettings):
+        return translate_by_web(backend, cache, todo, canaries, settings)
+    if isinstance(settings, ModelSettings):
+        return translate_in_batches(backend, cache, strings, settings.batch_size)
+    cache.put(dict(zip(strings, backend.translate(strings), strict=True)))
+    return {}
+
+
+def translate_resumably(
+    settings: EngineSettings, cache: Cache, groups: list[list[str]], canaries: list[str]
+) -> dict[str, str]:
+    """As translate_strings, of what the cache lacks; when stopped, says how much is safe and how to go on."""
+    strings = [string for group in groups for string in group]
+    known = cache.get(strings)
+    if not isinstance(settings, MemorySettings):
+        logger.info("%s different strings, %s of them in %s", f"{len(strings):,}", f"{len(known):,}", cache.path)
+    try:
+        return translate_strings(settings, cache, without(groups, known), canaries)
+    except (KeyboardInterrupt, SystemExit, StillBlockedError):
+        stored = f"{len(cache.get(strings)):,} of {len(strings):,} strings"
+        logger.warning("stopped: %s are in %s; the same command goes on from there", stored, cache.path)
+        raise
+
+
+def report_missing(missing: dict[str, str], num_strings: int, input_file: str) -> None:
+    """Log what has no translation; raises SquadError when that is more than half: the engine is the wrong one."""
+    if missing:
+        some = "".join(f'\n  "{string[:60]}": {reason}' for string, reason in list(missing.items())[:5])
+        text = f"{input_file}: {len(missing):,} of {num_strings:,} strings have no valid translation, such as{some}"
+        if len(missing) > num_strings / 2:
+            raise SquadError(f"{text}\nDoes the engine translate this language pair? Nothing was written")
+        logger.warning("%s\nThey are null in the output; the same command asks them again", text)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -187,8 +265,9 @@ def check_args(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Non
     for flag in ("rate", "workers", "timeout", "cool_down", "give_up_after", "num_beams", "batch_size"):
         if not 0 < getattr(args, flag) < math.inf:
             faults.append(f"--{flag} {getattr(args, flag)} must be more than 0")
-    if not MAX_SENTENCE_CHARS + 100 <= args.max_chars <= 5000:
-        faults.append(f"--max_chars {args.max_chars} must be between {MAX_SENTENCE_CHARS + 100} and 5000")
+    least, most = MAX_SENTENCE_CHARS + 100, MAX_REQUEST_CHARS  # a sentence and its control sentence must fit
+    if not least <= args.max_chars <= most:
+        faults.append(f"--max_chars {args.max_chars} must be between {least} and {most}")
     if args.bf16 and args.fp16:
         faults.append("--bf16 and --fp16 exclude each other")
     if args.output_file:
@@ -202,91 +281,38 @@ def check_args(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Non
     exit_with_faults(parser, faults)
 
 
-def engine_name(args: argparse.Namespace) -> str:
-    """Whose translations these are, for the cache's key: another model or beam size is another engine."""
-    if not args.model_name_or_path:
-        return args.backend
-    name = args.model_name_or_path
-    name = os.path.realpath(name) if os.path.isdir(name) else name
-    codes = f"{args.source_code or args.source_lang}-{args.target_code or args.target_lang}"
-    return f"{args.backend} {name} {codes} beams={args.num_beams}"
-
-
-def open_cache(args: argparse.Namespace) -> Cache:
-    """The cache of this engine and language pair; one in memory where nothing needs to be kept."""
-    path = args.cache_file or f"{args.output_file}.cache.sqlite"
-    if args.backend == "memory" or (args.dry_run and not os.path.exists(path)):
-        path = ":memory:"
-    return Cache(path, engine_name(args), args.source_lang, args.target_lang)
-
-
-def print_plan(args: argparse.Namespace, num_strings: int, todo: list[list[str]], canaries: list[str]) -> None:
-    """The plan of a dry run on stdout: strings, characters, requests and the time at the full rate."""
-    strings = [string for group in todo for string in group]
-    print(f"strings      {num_strings:,} different ones, {num_strings - len(strings):,} of them in the cache")
-    print(f"characters   {sum(map(len, strings)):,} to translate")
-    if args.backend == "mtranslate" and strings:
-        requests = pack_requests(todo, canaries, args.max_chars, across_paragraphs=args.across_paragraphs)
-        print(f"requests     {len(requests):,} (one string a request: {len(strings):,})")
-        print(f"time         {duration(len(requests) / args.rate)} at {args.rate:g} requests a second")
-
-
-def translate_strings(
-    args: argparse.Namespace, cache: Cache, todo: list[list[str]], canaries: list[str]
-) -> dict[str, str]:
-    """Put the translations into the cache. Returns the reason for every string that has none."""
-    strings = [string for group in todo for string in group]
-    if not strings:
-        return {}
+def engine_settings(args: argparse.Namespace) -> EngineSettings:
+    """What the flags say about the engine of --backend."""
     if args.backend == "memory":
-        cache.put(dict(zip(strings, MemoryBackend(args.memory_file).translate(strings), strict=True)))
-        return {}
-    if args.backend in ("hf", "ct2"):
-        codes = args.source_code or args.source_lang, args.target_code or args.target_lang
-        dtype = "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32"
-        engine = {"hf": HfBackend, "ct2": Ct2Backend}[args.backend]
-        device = "cpu" if args.no_cuda else None
-        backend = engine(args.model_name_or_path, *codes, args.num_beams, dtype, device)
-        return translate_locally(backend, cache, strings, args.batch_size)
-    backend = MtranslateBackend(args.source_lang, args.target_lang, args.timeout)
-    pace = Pace(args.rate, args.cool_down, args.give_up_after)
-    run = WebRun(backend, cache, pace, args.workers, deadline=3 * args.timeout, canaries=canaries)
-    missing = run.run(pack_requests(todo, canaries, args.max_chars, across_paragraphs=args.across_paragraphs))
-    faults = ", ".join(f"{count} × {name}" for name, count in run.faults.most_common()) or "none"
-    logger.info("%s requests, %d blocks, faults: %s", f"{run.num_requests:,}", run.pace.blocks, faults)
-    return missing
+        return MemorySettings(args.memory_file)
+    if args.backend == "mtranslate":
+        return WebSettings(
+            args.source_lang,
+            args.target_lang,
+            rate=args.rate,
+            workers=args.workers,
+            max_chars=args.max_chars,
+            across_paragraphs=args.across_paragraphs,
+            timeout=args.timeout,
+            cool_down=args.cool_down,
+            give_up_after=args.give_up_after,
+        )
+    return ModelSettings(
+        args.backend,
+        args.model_name_or_path,
+        args.source_code or args.source_lang,
+        args.target_code or args.target_lang,
+        num_beams=args.num_beams,
+        batch_size=args.batch_size,
+        dtype="bfloat16" if args.bf16 else "float16" if args.fp16 else "float32",
+        device="cpu" if args.no_cuda else None,
+    )
 
 
-def translate_resumably(args: argparse.Namespace, groups: list[list[str]]) -> tuple[dict[str, str], dict[str, str]]:
-    """({string: translation}, {string: why it has none}); when stopped, says how many are safe and how to go on."""
-    strings = [string for group in groups for string in group]
-    cache = open_cache(args)
-    with contextlib.closing(cache.database):
-        known = cache.get(strings)
-        todo = [[string for string in group if string not in known] for group in groups]
-        canaries = choose_canaries(args.source_lang, strings)  # of all strings: the same ones when the run goes on
-        if args.dry_run:
-            print_plan(args, len(strings), todo, canaries)
-            return known, {}
-        if not args.memory_file:
-            logger.info("%s different strings, %s of them in %s", f"{len(strings):,}", f"{len(known):,}", cache.path)
-        try:
-            missing = translate_strings(args, cache, todo, canaries)
-        except (KeyboardInterrupt, SystemExit, StillBlockedError):
-            known = f"{len(cache.get(strings)):,} of {len(strings):,} strings"
-            logger.warning("stopped: %s are in %s; the same command goes on from there", known, cache.path)
-            raise
-        return cache.get(strings), missing
-
-
-def report_missing(missing: dict[str, str], num_strings: int, input_file: str) -> None:
-    """Log what has no translation; raises SquadError when that is more than half: the engine is the wrong one."""
-    if missing:
-        some = "".join(f'\n  "{string[:60]}": {reason}' for string, reason in list(missing.items())[:5])
-        text = f"{input_file}: {len(missing):,} of {num_strings:,} strings have no valid translation, such as{some}"
-        if len(missing) > num_strings / 2:
-            raise SquadError(f"{text}\nDoes the engine translate this language pair? Nothing was written")
-        logger.warning("%s\nThey are null in the output; the same command asks them again", text)
+def choose_cache_file(cache_file: str | None, output_file: str | None, *, memory: bool, dry_run: bool) -> str:
+    """Where the answers go; ":memory:" where nothing needs to be kept."""
+    path = cache_file or (f"{output_file}.cache.sqlite" if output_file else ":memory:")
+    return ":memory:" if memory or (dry_run and not os.path.exists(path)) else path
 
 
 @script_main
@@ -300,26 +326,29 @@ def main(argv: list[str] | None = None) -> int:
     if "translation" in document:
         raise SquadError(f"{args.input_file}: translated already; name the source file")
     groups = strings_by_paragraph(document)
-    num_strings = sum(map(len, groups))
-    try:
-        targets, missing = translate_resumably(args, groups)
-    except StillBlockedError as error:
-        logger.error("%s; wait some hours, lower --rate, or use a local model", error)
-        return EXIT_BLOCKED
-    except (sqlite3.Error, UnicodeDecodeError) as error:  # the second when SQLite's own message quotes damaged bytes
-        cache_file = args.cache_file or f"{args.output_file}.cache.sqlite"
-        reason = " ".join(str(error).split())[:200]
-        raise SquadError(f"{cache_file}: {reason}; free some space, or move a damaged file away") from error
-    if args.dry_run:
-        return EXIT_OK
-    report_missing(missing, num_strings, args.input_file)
-    info = {"source_lang": args.source_lang, "target_lang": args.target_lang, "backend": engine_name(args)}
+    strings = [string for group in groups for string in group]
+    canaries = choose_canaries(args.source_lang, strings)  # of all strings: the same ones when the run goes on
+    settings = engine_settings(args)
+    in_memory = isinstance(settings, MemorySettings)
+    cache_file = choose_cache_file(args.cache_file, args.output_file, memory=in_memory, dry_run=args.dry_run)
+    with open_cache(cache_file, settings.name, args.source_lang, args.target_lang) as cache:
+        if args.dry_run:
+            print_plan(settings, len(strings), without(groups, cache.get(strings)), canaries)
+            return EXIT_OK
+        try:
+            missing = translate_resumably(settings, cache, groups, canaries)
+        except StillBlockedError as error:
+            logger.error("%s; wait some hours, lower --rate, or use a local model", error)
+            return EXIT_BLOCKED
+        targets = cache.get(strings)
+    report_missing(missing, len(strings), args.input_file)
+    info = {"source_lang": args.source_lang, "target_lang": args.target_lang, "backend": settings.name}
     with atomic_write(args.output_file) as out:  # compact, like the official files
         json.dump(translated_document(document, targets, info), out, ensure_ascii=False, allow_nan=False)
-    print(f"{num_strings:,} different strings, {len(targets):,} translated, {num_strings - len(targets):,} missing")
+    print(f"{len(strings):,} different strings, {len(targets):,} translated, {len(strings) - len(targets):,} missing")
     stem, extension = os.path.splitext(args.output_file)
-    clean = f"python clean_squad.py --input_file {args.output_file} --output_file {stem}_clean{extension}"
-    logger.info("wrote %s; next: %s", args.output_file, clean)
+    clean = ["clean_squad.py", "--input_file", args.output_file, "--output_file", f"{stem}_clean{extension}"]
+    logger.info("wrote %s; next: %s", args.output_file, shlex.join(["python", *clean]))
     return EXIT_OK
 
 

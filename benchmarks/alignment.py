@@ -2,7 +2,7 @@
 
     python benchmarks/alignment.py                                     # the ladder on ../shared/data/mt_en_es_tune.json
     python benchmarks/alignment.py --data_file other.json --ablations  # another set, and what each part is worth
-    python benchmarks/alignment.py --stress                            # XQuAD English-German, isolated answers damaged
+    python benchmarks/alignment.py --stress                            # XQuAD: isolated answers damaged, or none at all
     python benchmarks/alignment.py --full_size                         # time and memory at the size of SQuAD train
 
 A set is a file as translate_squad.py writes it with `gold` ({"answer_start", "text"} or null) in each answer.
@@ -11,6 +11,7 @@ questions   answerable questions with at least one answer found, %
 answers     answers found, % of those with a gold span; the next three are of these
 misplaced   spans that do not touch the gold span, %
 f1, exact   words in common, the same words: % without case and punctuation, exact without articles too; 0 if misplaced
+            (characters instead of words in Chinese and Thai, which write no spaces)
 """
 
 from __future__ import annotations
@@ -28,14 +29,28 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import clean_squad  # noqa: E402
-from clean_squad import Location, Locator, Translation, WordAligner, fold_text, occurrences, tokenize  # noqa: E402
+from squadlib.cleaning import candidates, tokens, word_alignment  # noqa: E402
+from squadlib.cleaning.answer_location import AnswerLocator, Location, locate_literally  # noqa: E402
+from squadlib.cleaning.candidates import occurrences  # noqa: E402
+from squadlib.cleaning.tokens import UNSPACED, fold, fold_text, tokenize  # noqa: E402
+from squadlib.cleaning.translated_document import (  # noqa: E402
+    Article,
+    Paragraph,
+    SourceAnswer,
+    TranslatedDocument,
+    read_document,
+)
+from squadlib.cleaning.word_alignment import WordAligner  # noqa: E402
 
 SHARED_DATA = ROOT.parent / "shared" / "data"
 ARTICLES = (
@@ -44,19 +59,41 @@ ARTICLES = (
     | {"il", "i", "gli", "uno", "els"}
 )
 PUNCTUATION = str.maketrans("", "", string.punctuation + "“”„‘’‚«»‹›¿¡–—…")
-Find = Callable[[Translation, dict[str, Any]], Location | None]
+HUMAN_TRANSLATIONS = ("de", "tr", "zh", "th")  # of XQuAD
+Find = Callable[[Paragraph, SourceAnswer], Location | None]
+JsonObject = dict[str, Any]
 
-ABLATIONS: dict[str, dict[str, Any]] = {
-    "as it is": {},
-    "no alignment overlap": {"ALIGNMENT_WEIGHT": 0.0, "LEXICAL_WEIGHT": 0.9},
-    "no lexical similarity": {"ALIGNMENT_WEIGHT": 0.9, "LEXICAL_WEIGHT": 0.0},
-    "no position": {"POSITION_WEIGHT": 0.0},
-    "no spelling prior": {"SAME_STEM_COUNT": 0.0, "SAME_PREFIX_COUNT": 0.001},
-    "no diagonal prior": {"DIAGONAL": 0.0},
-    "whole words, not stems": {"STEM_LENGTH": 50},
-    "three iterations": {"NUM_ITERATIONS": 3},
-    "a table of 2^16 places": {"MAX_TABLE_BITS": 16},
+ABLATIONS: dict[str, list[tuple[ModuleType, str, object]]] = {
+    "as it is": [],
+    "no alignment overlap": [(candidates, "ALIGNMENT_WEIGHT", 0.0), (candidates, "LEXICAL_WEIGHT", 0.9)],
+    "no lexical similarity": [(candidates, "ALIGNMENT_WEIGHT", 0.9), (candidates, "LEXICAL_WEIGHT", 0.0)],
+    "no position": [(candidates, "POSITION_WEIGHT", 0.0)],
+    "no spelling prior": [(word_alignment, "SAME_STEM_COUNT", 0.0), (word_alignment, "SAME_PREFIX_COUNT", 0.001)],
+    "no diagonal prior": [(word_alignment, "DIAGONAL", 0.0)],
+    "whole words, not stems": [(tokens, "STEM_LENGTH", 50)],
+    "three iterations": [(word_alignment, "NUM_ITERATIONS", 3)],
+    "a table of 2^16 places": [(word_alignment, "MAX_TABLE_BITS", 16)],
 }
+
+
+class Gold(NamedTuple):
+    """Where the answer truly is."""
+
+    start: int
+    text: str
+
+
+class GoldParagraph(NamedTuple):
+    """A translated paragraph, and the gold span of each answer of its questions, where one is known."""
+
+    paragraph: Paragraph
+    gold: list[Gold | None]
+
+
+class Found(NamedTuple):
+    qid: str
+    gold: Gold | None
+    place: Location | None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -65,7 +102,8 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 
 
 def normalized(text: str, articles: bool) -> list[str]:
-    words = text.casefold().translate(PUNCTUATION).split()
+    spaced = re.sub(f"([{UNSPACED}])", r" \1 ", text.casefold().translate(PUNCTUATION))
+    words = spaced.split()
     return words if articles else [word for word in words if word not in ARTICLES]
 
 
@@ -75,16 +113,12 @@ def word_f1(gold: str, found: str) -> float:
     return 2 * common / (len(gold_words) + len(found_words)) if common else float(gold_words == found_words)
 
 
-def score(answers: list[tuple[str, dict[str, Any], Location | None]]) -> dict[str, float]:
-    """The figures of the table, in percent. answers: (question id, answer, where it was found)."""
-    kept = {qid for qid, _, place in answers if place and place.start is not None}
-    with_gold = [(answer["gold"], place) for _, answer, place in answers if answer.get("gold")]
-    found = [(gold, place) for gold, place in with_gold if place and place.start is not None]
-    near = [
-        (g["text"], p.text)
-        for g, p in found
-        if p.start < g["answer_start"] + len(g["text"]) and g["answer_start"] < p.end
-    ]
+def score(answers: list[Found]) -> dict[str, float]:
+    """The figures of the table, in percent."""
+    kept = {qid for qid, _, place in answers if place and place.span}
+    with_gold = [(gold, place) for _, gold, place in answers if gold]
+    found = [(gold, place.span, place.text) for gold, place in with_gold if place and place.span]
+    near = [(g.text, text) for g, span, text in found if span[0] < g.start + len(g.text) and g.start < span[1]]
     exact = [normalized(gold, False) == normalized(text, False) for gold, text in near]
     share = 100 / max(1, len(found))
     return {
@@ -109,133 +143,135 @@ def print_header(title: str, keys: tuple[str, ...] = ("questions", "answers", "f
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def at(translation: Translation, start: int, length: int) -> Location | None:
-    return Location(start, translation.target[start : start + length], "") if start >= 0 else None
+def at(paragraph: Paragraph, start: int, length: int) -> Location | None:
+    return Location(start, paragraph.target[start : start + length], "") if start >= 0 else None
 
 
-def expected_place(translation: Translation, answer: dict[str, Any]) -> float:
-    return answer["answer_start"] / len(translation.source) * len(translation.target)
+def expected_place(paragraph: Paragraph, answer: SourceAnswer) -> float:
+    return answer.start / len(paragraph.source) * len(paragraph.target)
 
 
-def find_lower_first(translation: Translation, answer: dict[str, Any]) -> Location | None:
+def find_lower_first(paragraph: Paragraph, answer: SourceAnswer) -> Location | None:
     """Literal, after the first letter of the translation took the case of the source answer's first letter."""
-    isolated = answer["iso_t"] or ""
-    if answer["text"][:1].islower():
+    isolated = answer.isolated or ""
+    if answer.text[:1].islower():
         isolated = isolated[:1].lower() + isolated[1:]
-    return at(translation, translation.target.find(isolated), len(isolated)) if isolated else None
+    return at(paragraph, paragraph.target.find(isolated), len(isolated)) if isolated else None
 
 
-def find_casefolded(translation: Translation, answer: dict[str, Any]) -> Location | None:
-    isolated = (answer["iso_t"] or "").lower()
-    return at(translation, translation.target.lower().find(isolated), len(isolated)) if isolated else None
+def find_casefolded(paragraph: Paragraph, answer: SourceAnswer) -> Location | None:
+    isolated = (answer.isolated or "").lower()
+    return at(paragraph, paragraph.target.lower().find(isolated), len(isolated)) if isolated else None
 
 
-def find_nearest_casefolded(translation: Translation, answer: dict[str, Any]) -> Location | None:
+def find_nearest_casefolded(paragraph: Paragraph, answer: SourceAnswer) -> Location | None:
     """Case-folded, whole tokens, the place nearest to the relative offset."""
-    isolated, text = (answer["iso_t"] or "").lower(), translation.target.lower()
+    isolated, text = (answer.isolated or "").lower(), paragraph.target.lower()
     places = [m.start() for m in re.finditer(rf"(?<!\w){re.escape(isolated)}(?!\w)", text)] if isolated else []
-    expected = expected_place(translation, answer)
-    return at(translation, min(places, key=lambda place: abs(place - expected), default=-1), len(isolated))
+    expected = expected_place(paragraph, answer)
+    return at(paragraph, min(places, key=lambda place: abs(place - expected), default=-1), len(isolated))
 
 
-def find_normalized(translation: Translation, answer: dict[str, Any]) -> Location | None:
+def find_normalized(paragraph: Paragraph, answer: SourceAnswer) -> Location | None:
     """Nearest, in any spelling: accents, quotes, number formats, article aside, the source text where it was kept."""
-    tokens = tokenize(translation.target)
-    words = [clean_squad.fold(translation.target[start:end]) for start, end in tokens]
-    isolated, source = fold_text(answer["iso_t"] or ""), fold_text(answer["text"])
-    expected = expected_place(translation, answer)
+    spans = tokenize(paragraph.target)
+    words = [fold(paragraph.target[start:end]) for start, end in spans]
+    isolated, source = fold_text(answer.isolated or ""), fold_text(answer.text)
+    expected = expected_place(paragraph, answer)
     for wanted in (isolated, isolated[1:] if isolated[:1] and isolated[0] in ARTICLES else [], source):
         places = occurrences(words, wanted)
         if places:
-            first = min(places, key=lambda place: abs(tokens[place][0] - expected))
-            start, end = tokens[first][0], tokens[first + len(wanted) - 1][1]
-            return at(translation, start, end - start)
+            first = min(places, key=lambda place: abs(spans[place][0] - expected))
+            start, end = spans[first][0], spans[first + len(wanted) - 1][1]
+            return at(paragraph, start, end - start)
     return None
 
 
-LADDER: dict[str, Find | str] = {
-    "literal, first (published rule)": "literal",
+LADDER: dict[str, Find | None] = {
+    "literal, first (published rule)": locate_literally,
     "+ first letter like the source": find_lower_first,
     "case-folded, first": find_casefolded,
     "+ whole tokens, nearest": find_nearest_casefolded,
     "+ any spelling, source kept": find_normalized,
-    "align (default)": "align",
+    "align (default)": None,
 }
 
 
-def read_set(path: str | Path) -> list[tuple[dict[str, Any], Translation]]:
-    """(paragraph, its translation) of a file with gold spans."""
-    return read_paragraphs(json.loads(Path(path).read_text("utf-8")))
+def read_set(path: str | Path) -> list[GoldParagraph]:
+    return read_gold(json.loads(Path(path).read_text("utf-8")))
 
 
-def read_paragraphs(document: dict[str, Any]) -> list[tuple[dict[str, Any], Translation]]:
-    paragraphs = [paragraph for article in document["data"] for paragraph in article["paragraphs"]]
-    pairs = [(paragraph, clean_squad.read_translation(paragraph, Counter())) for paragraph in paragraphs]
-    return [(paragraph, translation) for paragraph, translation in pairs if not translation.fault]
+def read_gold(document: JsonObject) -> list[GoldParagraph]:
+    """The usable paragraphs of a document with `gold` in its answers."""
+    rows = [row for article in document["data"] for row in article["paragraphs"]]
+    pairs = []
+    for row, paragraph in zip(rows, read_document(document).paragraphs, strict=True):
+        golds = [answer.get("gold") for qa in row["qas"] for answer in qa["answers"]]
+        if not paragraph.fault:
+            pairs.append(GoldParagraph(paragraph, [Gold(g["answer_start"], g["text"]) if g else None for g in golds]))
+    return pairs
 
 
-def locate_all(paragraphs: list[tuple[dict, Translation]], method: Find | str, min_confidence: float | None = None):
-    """(question id, answer, Location) of every answer. method: "align", "literal" or a function of the ladder."""
-    if method == "align":
-        document = {"data": [{"paragraphs": [paragraph for paragraph, _ in paragraphs]}]}
-        aligner = WordAligner(clean_squad.read_corpus(document, [translation for _, translation in paragraphs]))
-        locator = Locator(aligner, clean_squad.MIN_CONFIDENCE if min_confidence is None else min_confidence)
+def locate_all(pairs: list[GoldParagraph], method: Find | None, min_confidence: float | None = None) -> list[Found]:
+    """Every answer. method: a function of the ladder; None: by word alignment."""
+    paragraphs = [pair.paragraph for pair in pairs]
+    threshold = clean_squad.MIN_CONFIDENCE if min_confidence is None else min_confidence
+    if method is None:
+        aligner = WordAligner(clean_squad.read_corpus(TranslatedDocument({}, [Article("", paragraphs)])))
     found = []
-    for paragraph, translation in paragraphs:
-        if method == "align":
-            locator.open(translation)
-        for qa in paragraph["qas"]:
-            for answer in qa["answers"]:
-                if method == "align":
-                    place = locator.locate(answer)
-                elif method == "literal":
-                    place = clean_squad.locate_literally(translation, answer)
-                else:
-                    place = method(translation, answer)
-                found.append((qa["id"], answer, place))
+    for paragraph, golds in pairs:
+        locate = AnswerLocator(paragraph, aligner, threshold).locate if method is None else partial(method, paragraph)
+        answers = [(question.qid, answer) for question in paragraph.questions for answer in question.answers]
+        found += [Found(qid, gold, locate(answer)) for (qid, answer), gold in zip(answers, golds, strict=True)]
     return found
 
 
-def print_ladder(title: str, paragraphs: list[tuple[dict, Translation]]) -> None:
+def print_ladder(title: str, pairs: list[GoldParagraph]) -> None:
     print_header(title)
     for name, method in LADDER.items():
-        print_row(name, score(locate_all(paragraphs, method)))
+        print_row(name, score(locate_all(pairs, method)))
 
 
-def print_ablations(paragraphs: list[tuple[dict, Translation]]) -> None:
+def print_ablations(path: str) -> None:
     print_header("ablations")
+    pairs = read_set(path)
     for name, changes in ABLATIONS.items():
-        before = {key: getattr(clean_squad, key) for key in changes}
-        for key, value in changes.items():
-            setattr(clean_squad, key, value)
-        print_row(name, score(locate_all(paragraphs, "align")))
-        for key, value in before.items():
-            setattr(clean_squad, key, value)
-    bare = [
-        ({**p, "sentences": None}, clean_squad.read_translation({**p, "sentences": None}, Counter()))
-        for p, _ in paragraphs
-    ]
-    print_row("sentence map made here", score(locate_all(bare, "align")))
-    whole = [(p, Translation(t.source, t.target, [])) for p, t in paragraphs]
-    print_row("no sentence map at all", score(locate_all(whole, "align")))
-    silent = [
-        ({**p, "qas": [{**qa, "answers": [{**a, "iso_t": None} for a in qa["answers"]]} for qa in p["qas"]]}, t)
-        for p, t in paragraphs
-    ]
-    print_row("no isolated translations", score(locate_all(silent, "align")))
-    halves = [paragraphs[: len(paragraphs) // 2], paragraphs[len(paragraphs) // 2 :]]
-    print_row("learned from half the file", score([found for half in halves for found in locate_all(half, "align")]))
-    print_row(
-        "learned from one paragraph", score([found for pair in paragraphs for found in locate_all([pair], "align")])
-    )
+        before = [(module, key, getattr(module, key)) for module, key, _ in changes]
+        for module, key, value in changes:
+            setattr(module, key, value)
+        print_row(name, score(locate_all(pairs, None)))
+        for module, key, value in before:
+            setattr(module, key, value)
+    document = json.loads(Path(path).read_text("utf-8"))
+    for paragraph in (paragraph for article in document["data"] for paragraph in article["paragraphs"]):
+        paragraph["sentences"] = None
+    print_row("sentence map made here", score(locate_all(read_gold(document), None)))
+    whole = [GoldParagraph(replace(paragraph, sentences=[]), gold) for paragraph, gold in pairs]
+    print_row("no sentence map at all", score(locate_all(whole, None)))
+    print_row("no isolated translations", score(locate_all(without_isolated(pairs), None)))
+    halves = [pairs[: len(pairs) // 2], pairs[len(pairs) // 2 :]]
+    print_row("learned from half the file", score([found for half in halves for found in locate_all(half, None)]))
+    print_row("learned from one paragraph", score([found for pair in pairs for found in locate_all([pair], None)]))
 
 
-def print_confidence(paragraphs: list[tuple[dict, Translation]]) -> None:
+def without_isolated(pairs: list[GoldParagraph]) -> list[GoldParagraph]:
+    silent = []
+    for paragraph, gold in pairs:
+        questions = [
+            question._replace(answers=tuple(answer._replace(isolated=None) for answer in question.answers))
+            for question in paragraph.questions
+        ]
+        silent.append(GoldParagraph(replace(paragraph, questions=questions), gold))
+    return silent
+
+
+def print_confidence(pairs: list[GoldParagraph]) -> None:
     """What --min_confidence buys: the figures of the answers at or above each threshold."""
     print_header("--min_confidence")
-    found = locate_all(paragraphs, "align", 0.0)
+    answers = locate_all(pairs, None, 0.0)
     for threshold in (0.0, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75):
-        print_row(f"{threshold:.2f}", score([(q, a, p if p.confidence >= threshold else None) for q, a, p in found]))
+        kept = [a if a.place and a.place.confidence >= threshold else a._replace(place=None) for a in answers]
+        print_row(f"{threshold:.2f}", score(kept))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -267,13 +303,13 @@ def damage(text: str, source: str, words: list[str], rng: random.Random) -> str 
     return " ".join(parts)
 
 
-def read_xquad(isolated: Callable[[str, str], str | None]) -> list[tuple[dict, Translation]]:
-    """XQuAD English → German, without sentence map; isolated(gold text, source text) makes each iso_t."""
-    english, german = (
-        json.loads((SHARED_DATA / f"xquad.{lang}.json").read_text("utf-8"))["data"] for lang in ("en", "de")
+def read_xquad(language: str, isolated: Callable[[str, str], str | None]) -> list[GoldParagraph]:
+    """XQuAD from English, without sentence map; isolated(gold text, source text) makes each iso_t."""
+    english, other_language = (
+        json.loads((SHARED_DATA / f"xquad.{lang}.json").read_text("utf-8"))["data"] for lang in ("en", language)
     )
-    document: dict[str, Any] = {"data": []}
-    for source, target in zip(english, german, strict=True):
+    document: JsonObject = {"data": []}
+    for source, target in zip(english, other_language, strict=True):
         paragraphs = []
         for p, q in zip(source["paragraphs"], target["paragraphs"], strict=True):
             gold = {qa["id"]: qa for qa in q["qas"]}
@@ -282,21 +318,22 @@ def read_xquad(isolated: Callable[[str, str], str | None]) -> list[tuple[dict, T
                 other = gold[qa["id"]]
                 answer = {**qa["answers"][0], "gold": other["answers"][0]}
                 answer["iso_t"] = isolated(answer["gold"]["text"], answer["text"])
-                qas.append({**qa, "question_t": other["question"], "answers": [answer]})
+                qas.append({**qa, "question_t": other["question"], "is_impossible": False, "answers": [answer]})
             paragraphs.append({"context": p["context"], "context_t": q["context"], "qas": qas})
         document["data"].append({"paragraphs": paragraphs})
-    return read_paragraphs(document)
+    return read_gold(document)
 
 
 def print_stress() -> None:
     german = json.loads((SHARED_DATA / "xquad.de.json").read_text("utf-8"))["data"]
     words = [word for article in german for p in article["paragraphs"] for word in p["context"].split()]
     rng = random.Random(1)
-    print_ladder("XQuAD en-de, damaged iso_t", read_xquad(lambda gold, source: damage(gold, source, words, rng)))
-    nothing = read_xquad(lambda gold, source: None)
-    print_header("XQuAD en-de, no iso_t")
-    print_row("align (default)", score(locate_all(nothing, "align")))
-    print_confidence(nothing)
+    print_ladder("XQuAD en-de, damaged iso_t", read_xquad("de", lambda gold, source: damage(gold, source, words, rng)))
+    for title, isolated in {"no iso_t": lambda gold, _: None, "true iso_t": lambda gold, _: gold}.items():
+        print_header(f"XQuAD, {title}")
+        for language in HUMAN_TRANSLATIONS:
+            print_row(f"align (default), en-{language}", score(locate_all(read_xquad(language, isolated), None)))
+    print_confidence(read_xquad("de", lambda gold, source: None))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -319,7 +356,7 @@ def vary(text: str, copy: int) -> str:
     return re.sub(r"[^\W\d_]+", shift, text)
 
 
-def replicate(document: dict[str, Any], copies: int) -> dict[str, Any]:
+def replicate(document: JsonObject, copies: int) -> JsonObject:
     """About 142 K questions and 78 K answers from 133 copies of the tuning set."""
     rng, articles = random.Random(0), []
     for copy in range(copies):
@@ -389,7 +426,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--data_file", default=str(SHARED_DATA / "mt_en_es_tune.json"), help="set with gold spans")
     parser.add_argument("--ablations", action="store_true", help="also what each part is worth, and each threshold")
-    parser.add_argument("--stress", action="store_true", help="also XQuAD English-German with damaged isolated answers")
+    parser.add_argument(
+        "--stress", action="store_true", help="also XQuAD, with damaged, without and with true isolated answers"
+    )
     parser.add_argument("--full_size", action="store_true", help="also time and memory on --copies of the set")
     parser.add_argument(
         "--copies", type=int, default=133, help="for --full_size (default: 133, the size of SQuAD train)"
@@ -399,11 +438,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     args = build_parser().parse_args()
-    paragraphs = read_set(args.data_file)
-    print_ladder(Path(args.data_file).name, paragraphs)
+    pairs = read_set(args.data_file)
+    print_ladder(Path(args.data_file).name, pairs)
     if args.ablations:
-        print_ablations(paragraphs)
-        print_confidence(paragraphs)
+        print_ablations(args.data_file)
+        print_confidence(pairs)
     if args.stress:
         print_stress()
     if args.full_size:

@@ -1,259 +1,137 @@
 """Every field of every window, and every byte of every prediction file, beside transformers 4.57.6.
 
-    python benchmarks/legacy_parity.py --legacy_python legacy-env/bin/python --dumps dumps
+    python benchmarks/legacy_parity.py --data_dir DIR --questions 300
 
-Runs the programs of ../shared/legacy in the side environment and compares what they write with ours: windows of three
-files in three sizes, for training and evaluation, and n-best decoding of logits with ties, zeros, peaks in the
-question or the padding. --dumps keeps what they wrote, and what is there already is not made again (an hour's work).
-Exit code 1 when anything differs but what is named as mended: training questions that 2020 lost.
+Windows in three sizes, for training and evaluation, and n-best decoding of logits with ties, zeros, peaks in the
+question or the padding, with the flags that change the lists. Without --questions the whole file (an hour).
+Exit code 1 when anything differs.
 """
 
 from __future__ import annotations
 
-import argparse
-import collections
 import filecmp
-import gzip
 import itertools
 import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from common import (
-    ROOT,
-    benchmark_parser,
-    legacy_fields,
-    legacy_python,
-    load_examples,
-    load_real_tokenizer,
-    model_dir,
-    now,
-    print_table,
-    use_one_thread,
-)
+from common import LENGTHS, ROOT, Ask, benchmark_parser, legacy_peer, parse_args, print_table, write_part
+from our_side import decode, load_examples, load_real_tokenizer
 
-FILES = (("squad2_train_4k", "train"), ("squad2_dev_2k", "dev"), ("xquad.de", "train"), ("xquad.de", "dev"))
-SIZES = ((384, 128, 64), (128, 32, 24), (64, 16, 12))  # max_seq_length, doc_stride, max_query_length
-SIZE_FLAGS = ("--max_seq_length", "--doc_stride", "--max_query_length")
-MANIFEST = "decoding_manifest.json"
-BLOCK = 256  # questions decoded at a time, as in run_squad.py
-
-
-class Case(NamedTuple):
-    """One decoding: logits of a kind over the windows of a file, and flags of dump_predictions.py."""
-
-    data: str
-    size: tuple[int, int, int]
-    kind: str
-    flags: tuple[str, ...]
-
-
-# What a run of the old library decodes: every kind as SQuAD 2.0 and 1.1, and flags that change the lists.
-FLAGS = (
-    (),
-    ("--v1",),
-    ("--n_best_size", "1", "--max_answer_length", "1", "--null_score_diff_threshold", "-1"),
-    ("--n_best_size", "3", "--max_answer_length", "5", "--v1"),
-    ("--n_best_size", "3", "--null_score_diff_threshold", "2.5", "--do_lower_case"),
+SIZES = (LENGTHS, (128, 32, 24), (64, 16, 12))  # max_seq_length, doc_stride, max_query_length
+# Of the Decoder: one of the last three for each kind of logits, and at the usual size the first two as well.
+OPTIONS: tuple[dict[str, Any], ...] = (
+    {},
+    {"version_2_with_negative": False},
+    {"n_best_size": 1, "max_answer_length": 1, "null_score_diff_threshold": -1.0},
+    {"n_best_size": 3, "max_answer_length": 5, "version_2_with_negative": False},
+    {"n_best_size": 3, "null_score_diff_threshold": 2.5, "do_lower_case": True},
 )
 
 
 def main() -> int:
-    parser = benchmark_parser(__doc__, repeats=1)
-    parser.add_argument("--dumps", type=Path, help="folder for what the old library writes (default: temporary)")
-    parser.add_argument("--part", choices=("windows", "decoding"), help="only this (default: both)")
-    args = parser.parse_args()
-    use_one_thread()
+    args = parse_args(benchmark_parser(__doc__, questions=None))
     sys.path.insert(0, str(ROOT / "tests" / "golden"))  # synthetic_logits.py
-    tokenizer = load_real_tokenizer(args.data_dir)
-    different = 0
-    with tempfile.TemporaryDirectory() as temporary:
-        dumps = args.dumps or Path(temporary)
-        dumps.mkdir(parents=True, exist_ok=True)
-        if args.part != "decoding":
-            different += compare_windows(args, dumps, tokenizer)
-        if args.part != "windows":
-            different += compare_decoding(args, dumps, Path(temporary), tokenizer)
-    print("\nnothing differs" if not different else f"\n{different} DIFFER")
+    tokenizer, rows, different = load_real_tokenizer(args.model_dir), [], 0
+    with tempfile.TemporaryDirectory() as name, legacy_peer() as legacy:
+        folder = Path(name)
+        file = folder / "questions.json"
+        count = write_part(args.data_file, file, 0, args.questions)
+        examples = load_examples(file)
+        for training, size in itertools.product((True, False), SIZES):
+            windows = make_sized_windows(examples, tokenizer, size, training)
+            legacy("load", file, args.model_dir, training)
+            legacy("windows", size)
+            legacy("dump", folder / "windows.jsonl")
+            compared = compare_windows(folder / "windows.jsonl", windows, tokenizer, size[0], training)
+            rows.append(("training" if training else "evaluation", "/".join(map(str, size)), "windows", *compared))
+            if not training:
+                rows.append(("evaluation", "/".join(map(str, size)), "prediction files"))
+                rows[-1] += compare_decoding(legacy, windows, tokenizer, size, folder)
+            different += sum(row[-1] for row in rows[-2:])
+    print(f"{args.data_file.name}, {count:,} questions\n")
+    print_table(("for", "tokens", "what", "compared", "differ"), rows)
     return int(different > 0)
 
 
-def run_legacy(args: argparse.Namespace, program: str, *words: Any) -> None:
-    command = [legacy_python(args.legacy_python), args.legacy_dir / program, *words]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{program} failed:\n{done.stderr}")
-
-
-def size_flags(size: tuple[int, int, int]) -> list[str]:
-    return [str(word) for pair in zip(SIZE_FLAGS, size, strict=True) for word in pair]
-
-
-def our_windows(data_dir: Path, data: str, size: tuple[int, int, int], tokenizer: Any, mode: str) -> Any:
+def make_sized_windows(examples: list[Any], tokenizer: Any, size: tuple[int, int, int], training: bool) -> Any:
     from utils_squad import make_windows
 
-    lengths = {flag.strip("-"): value for flag, value in zip(SIZE_FLAGS, size, strict=True)}
-    examples = load_examples([data_dir / f"{data}.json"])
-    return make_windows(examples, tokenizer, **lengths, training=mode == "train")
+    names = ("max_seq_length", "doc_stride", "max_query_length")
+    return make_windows(examples, tokenizer, **dict(zip(names, size, strict=True)), training=training)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Windows
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def compare_windows(args: argparse.Namespace, dumps: Path, tokenizer: Any) -> int:
-    rows, total = [], collections.Counter()
-    for size, (data, mode) in itertools.product(SIZES, FILES):
-        dump = dumps / f"features_{data}_{'_'.join(map(str, size))}_{mode}.jsonl.gz"
-        if not dump.exists():
-            print(f"the old library makes {dump.name}", file=sys.stderr)
-            training = ["--training"] * (mode == "train")
-            source = args.data_dir / f"{data}.json"
-            part = dump.with_suffix(".part.gz")
-            run_legacy(args, "dump_features.py", source, model_dir(args.data_dir), part, *training, *size_flags(size))
-            part.rename(dump)
-        windows = our_windows(args.data_dir, data, size, tokenizer, mode)
-        count, fields, different = compare_fields(dump, windows, tokenizer, size[0], mode)
-        total.update(windows=count, fields=fields, different=different)
-        rows.append((data, "/".join(map(str, size)), mode, f"{count:,}", f"{fields:,}", different))
-    rows.append(("all", "", "", f"{total['windows']:,}", f"{total['fields']:,}", total["different"]))
-    print_table(("file", "tokens", "for", "windows", "fields", "windows that differ"), rows)
-    print()
-    return total["different"]
-
-
-def compare_fields(dump: Path, windows: Any, tokenizer: Any, length: int, mode: str) -> tuple[int, int, int]:
-    """(windows, fields, windows that differ)."""
-    count = fields = different = 0
-    with gzip.open(dump, "rt", encoding="utf-8") as lines:
-        for line, mine in itertools.zip_longest(lines, legacy_fields(windows, tokenizer, length, mode == "train")):
-            theirs = json.loads(line) if line else {}
-            count, fields = count + 1, fields + len(theirs)
+def compare_windows(dump: Path, windows: Any, tokenizer: Any, width: int, training: bool) -> tuple[int, int]:
+    """(windows, windows that differ)."""
+    count = different = 0
+    with dump.open(encoding="utf-8") as lines:
+        for line, mine in itertools.zip_longest(lines, legacy_fields(windows, tokenizer, width, training)):
+            theirs, count = json.loads(line) if line else {}, count + 1
             if mine != theirs:
                 different += 1
-                names = sorted(name for name in theirs if (mine or {}).get(name) != theirs[name])
-                print(f"{dump.name}, window {count}: {', '.join(names) or 'only here'}", file=sys.stderr)
-    return count, fields, different
+                names = [name for name in theirs if (mine or {}).get(name) != theirs[name]]
+                print(f"window {count} differs: {', '.join(names) or 'only here'}", file=sys.stderr)
+    return count, different
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Decoding
-# ---------------------------------------------------------------------------------------------------------------------
+def legacy_fields(windows: Any, tokenizer: Any, width: int, training: bool) -> Iterator[dict[str, Any]]:
+    """Every field of the old SquadFeatures for each of our windows."""
+    kept, last, template = -1, -1, windows.template
+    for number in range(len(windows)):
+        index = int(windows.example_index[number])
+        if index != last:
+            kept, last, masks = kept + 1, index, windows.max_context(index)
+        example, offset = windows.examples[index], windows.context_offset(number)
+        words = windows.context_pieces(number)[1].tolist()
+        mask = masks[number - int(windows.first_window[index])].tolist()
+        ids, segments, _ = (array.tolist() for array in windows.assemble([number]))
+        pads = width - len(ids)
+        start, end = int(windows.start_position[number]), int(windows.end_position[number])
+        yield {
+            "unique_id": 1000000000 + number,
+            "example_index": kept,
+            "qas_id": example.qid,
+            "input_ids": ids + [template.pad_id] * pads,
+            "attention_mask": [1] * len(ids) + [0] * pads,
+            "token_type_ids": segments + [0] * pads,
+            "cls_index": template.cls_index,
+            "paragraph_len": len(words),
+            "tokens": tokenizer.convert_ids_to_tokens(ids),
+            "token_to_orig_map": {str(offset + i): word for i, word in enumerate(words)},
+            "token_is_max_context": {str(offset + i): best for i, best in enumerate(mask)},
+            "start_position": start,
+            "end_position": end,
+            "is_impossible": example.is_impossible or (training and start == template.cls_index),
+        }
 
 
-def decoding_cases() -> Iterator[Case]:
-    """Every kind of logits under three settings with windows of the usual size, and some under the other sizes."""
-    from synthetic_logits import KINDS
-
-    turns = itertools.cycle(FLAGS[2:])
-    for kind in KINDS:
-        for flags in (*FLAGS[:2], next(turns)):
-            yield Case("squad2_dev_2k", SIZES[0], kind, flags)
-    for size, kind in itertools.product(SIZES[1:], ("halves", "peaks", "question")):
-        yield Case("squad2_dev_2k", size, kind, next(turns))
-    for kind, flags in (("peaks", FLAGS[0]), ("halves", FLAGS[1])):
-        yield Case("xquad.de", SIZES[0], kind, flags)
-
-
-def make_decoding_dumps(args: argparse.Namespace, dumps: Path, tokenizer: Any) -> None:
-    """Let the old library decode every case; a manifest of them is written when all are there."""
+def compare_decoding(legacy: Ask, windows: Any, tokenizer: Any, size: Any, folder: Path) -> tuple[int, int]:
+    """(files, files that are not byte-identical) over all kinds of logits and options."""
     import numpy as np
-
-    entries, windows_of = [], {}
-    for number, case in enumerate(decoding_cases()):
-        if (case.data, case.size) not in windows_of:
-            windows_of = {(case.data, case.size): our_windows(args.data_dir, case.data, case.size, tokenizer, "dev")}
-        data_file = args.data_dir / f"{case.data}.json"
-        logits_file, out_dir = dumps / f"logits_{number:02d}.npz", dumps / f"decoding_{number:02d}"
-        flags = [*case.flags, *size_flags(case.size)]
-        if not (out_dir / "results.json").exists():  # written last
-            print(f"the old library decodes case {number}: {case}", file=sys.stderr)
-            start, end = case_logits(case, number, windows_of[case.data, case.size], tokenizer)
-            np.savez_compressed(logits_file, start=start, end=end)
-            run_legacy(args, "dump_predictions.py", data_file, model_dir(args.data_dir), logits_file, out_dir, *flags)
-        paths = {"data_file": str(data_file), "logits": str(logits_file), "out_dir": str(out_dir)}
-        entries.append({**paths, "kind": case.kind, "args": flags})
-    (dumps / MANIFEST).write_text(json.dumps(entries, indent=1))
-
-
-def case_logits(case: Case, seed: int, windows: Any, tokenizer: Any) -> tuple[Any, Any]:
-    from synthetic_logits import synthetic_logits
+    from synthetic_logits import KINDS, synthetic_logits
 
     ids = (windows.assemble([window])[0].tolist() for window in range(len(windows)))
-    return synthetic_logits(case.kind, seed, [tokenizer.convert_ids_to_tokens(row) for row in ids], case.size[0])
-
-
-def compare_decoding(args: argparse.Namespace, dumps: Path, temporary: Path, tokenizer: Any) -> int:
-    if not (dumps / MANIFEST).exists():
-        make_decoding_dumps(args, dumps, tokenizer)
-    rows, total, windows_of = [], collections.Counter(), {}
-    for entry in json.loads((dumps / MANIFEST).read_text()):
-        options = decoding_options(entry["args"])
-        size, data = tuple(options.pop(flag.strip("-")) for flag in SIZE_FLAGS), Path(entry["data_file"])
-        if (data, size) not in windows_of:
-            windows_of = {(data, size): our_windows(data.parent, data.stem, size, tokenizer, "dev")}
-        windows = windows_of[data, size]
-        seconds = decode(windows, tokenizer, entry["logits"], options, temporary)
-        equal = compare_files(Path(entry["out_dir"]), temporary)
-        count, files, different = len(windows.examples), len(equal), len(equal) - sum(equal.values())
-        total.update(cases=1, questions=count, files=files, different=different)
-        shown = " ".join(entry["args"][: -2 * len(SIZE_FLAGS)])
-        rows.append((data.stem, size[0], entry["kind"], shown, f"{count:,}", files, different, f"{seconds:.1f}"))
-    rows.append(
-        (f"all {total['cases']}", "", "", "", f"{total['questions']:,}", total["files"], total["different"], "")
-    )
-    print_table(("file", "tokens", "logits", "flags", "questions", "files", "files that differ", "our CPU s"), rows)
-    return total["different"]
-
-
-def decoding_options(words: list[str]) -> dict[str, Any]:
-    """Arguments of Decoder and window lengths from the flags of dump_predictions.py."""
-    flags = argparse.ArgumentParser()
-    flags.add_argument("--v1", dest="version_2_with_negative", action="store_false")
-    flags.add_argument("--do_lower_case", action="store_true")
-    flags.add_argument("--n_best_size", type=int, default=20)
-    flags.add_argument("--max_answer_length", type=int, default=30)
-    flags.add_argument("--null_score_diff_threshold", type=float, default=0.0)
-    for flag, length in zip(SIZE_FLAGS, SIZES[0], strict=True):
-        flags.add_argument(flag, type=int, default=length)
-    return vars(flags.parse_args(words))
-
-
-def decode(windows: Any, tokenizer: Any, logits_file: str, options: dict[str, Any], folder: Path) -> float:
-    """Our prediction files of a case, in `folder`; returns processor seconds."""
-    import numpy as np
-
-    from utils_squad import Decoder, PredictionFiles
-
-    with np.load(logits_file) as file:
-        start, end = file["start"], file["end"]
-    began, count = now(), len(windows.examples)
-    decoder = Decoder(windows, tokenizer, **options)
-    with PredictionFiles(str(folder), null_odds=options["version_2_with_negative"]) as files:
-        for first in range(0, count, BLOCK):
-            last = min(first + BLOCK, count)
-            rows = slice(windows.first_window[first], windows.first_window[last])
-            for prediction in decoder.decode(first, last, start[rows], end[rows]):
-                files.write(prediction)
-    return now().cpu - began.cpu
-
-
-def compare_files(theirs: Path, ours: Path) -> dict[str, bool]:
-    """{name: whether our file is byte-identical} of the files that the old library wrote."""
-    names = {"predictions": "predictions_", "nbest": "nbest_predictions_", "null_odds": "null_odds_"}
-    equal = {
-        name: filecmp.cmp(theirs / f"{name}.json", ours / f"{mine}.json", shallow=False)
-        for name, mine in names.items()
-        if (theirs / f"{name}.json").exists()
-    }
-    for name in (name for name, same in equal.items() if not same):
-        print(f"{theirs}/{name}.json differs", file=sys.stderr)
-    return equal
+    tokens = [tokenizer.convert_ids_to_tokens(row) for row in ids]
+    others, results = itertools.cycle(OPTIONS[2:]), []
+    for seed, kind in enumerate(KINDS):
+        start, end = synthetic_logits(kind, seed, tokens, size[0])
+        logits = folder / f"logits_{size[0]}_{kind}.npz"
+        np.savez(logits, start=start, end=end)
+        for options in (*OPTIONS[: 2 * (size == LENGTHS)], next(others)):
+            legacy("decoding", logits, folder, options)
+            decode(windows, tokenizer, start, end, folder, **options)
+            names = ["predictions_", "nbest_predictions_", "null_odds_"][
+                : 2 + options.get("version_2_with_negative", 1)
+            ]
+            for name in names:
+                results.append(filecmp.cmp(folder / f"{name}.json", folder / f"{name}legacy.json", shallow=False))
+                if not results[-1]:
+                    print(f"{name}.json differs: {kind} logits, {options}", file=sys.stderr)
+        logits.unlink()
+    return len(results), results.count(False)
 
 
 if __name__ == "__main__":

@@ -2,53 +2,34 @@
 
     python benchmarks/startup.py
 
-Whole processes, one thread, medians. An empty Python (`-c pass`) is measured beside them.
+Whole processes, one thread, medians, interleaved. An empty Python (`-c pass`) is measured beside them.
 """
 
 from __future__ import annotations
 
+import argparse
+import os
 import sys
-from typing import Any
+from functools import partial
 
-from common import (
-    ROOT,
-    benchmark_parser,
-    interleaved,
-    median,
-    print_goals,
-    print_table,
-    run_process,
-    use_one_thread,
-)
+from common import ONE_THREAD, ROOT, interleaved, print_speeds, run_process
 
 SCRIPTS = ("clean_squad.py", "evaluate_v2.py", "run_squad.py", "translate_squad.py")
-IMPORTS = {  # what run_squad.py imports for a BERT model, one more with each row
-    "torch": "import torch",
-    "and transformers with a BERT model": (
-        "import torch; from transformers import AutoConfig, AutoModelForQuestionAnswering, AutoTokenizer, "
-        "BertForQuestionAnswering"
-    ),
-    "and TensorBoard's writer": (
-        "import torch; from transformers import AutoConfig, AutoModelForQuestionAnswering, AutoTokenizer, "
-        "BertForQuestionAnswering; from torch.utils.tensorboard import SummaryWriter"
-    ),
-}
+IMPORTS = ("torch", "squadlib.training.fine_tuning, transformers.models.bert.modeling_bert")
 
 
 def main() -> int:
-    args = benchmark_parser(__doc__, repeats=5).parse_args()
-    use_one_thread()
-    python = sys.executable
-    commands: dict[str, list[Any]] = {"an empty Python": ["-c", "pass"]}
-    commands |= {f"{script} --help": [ROOT / script, "--help"] for script in SCRIPTS}
-    commands |= {f"import {name}": ["-c", code] for name, code in IMPORTS.items()}
-    sides = {name: lambda words=words: run_process([python, *words]).seconds for name, words in commands.items()}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="measurements of each process (5)")
+    args = parser.parse_args()
+    os.environ.update(ONE_THREAD)
+    commands = {"python -c pass": ["-c", "pass"]}
+    commands |= {f"{script} --help": [str(ROOT / script), "--help"] for script in SCRIPTS}
+    commands |= {f"import {names}": ["-c", f"import {names}"] for names in IMPORTS}
+    sides = {name: partial(run_process, [sys.executable, *words], cwd=ROOT) for name, words in commands.items()}
     for measure in sides.values():
         measure()  # compiles and brings the files into memory
-    found = {name: median(seconds) for name, seconds in interleaved(sides, args.repeats).items()}
-    print_table(("process", "CPU s", "wall s"), ((n, f"{s.cpu:.3f}", f"{s.wall:.3f}") for n, s in found.items()))
-    print()
-    print_goals((name, seconds, "<=", 0.3) for name, seconds in found.items() if name.endswith("--help"))
+    print_speeds(interleaved(sides, args.rounds))
     return 0
 
 

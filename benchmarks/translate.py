@@ -24,8 +24,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-import translate_squad  # noqa: E402
-import utils_squad  # noqa: E402
+from squadlib.data import iter_questions, load_squad  # noqa: E402
+from squadlib.translation.canaries import CANARIES  # noqa: E402
+from squadlib.translation.engines import ModelSettings  # noqa: E402
+from squadlib.translation.local_models import LocalModel  # noqa: E402
+from squadlib.translation.transformers_model import HfBackend  # noqa: E402
+from squadlib.translation.web import WebSettings, pack_requests  # noqa: E402
+from translate_squad import strings_by_paragraph  # noqa: E402
 
 FULL_CONTEXTS = 20_239  # paragraphs of SQuAD 2.0, train and dev
 VOCAB_SIZE = 58_101  # of opus-mt-en-nl and most other Marian models
@@ -35,7 +40,7 @@ def benchmark_web(args: argparse.Namespace) -> None:
     """Requests and wall time of the driver and of `for s in strings: mtranslate.translate(s, "nl", "en")`."""
     from translation_server import TranslationServer
 
-    document = utils_squad.load_squad(args.input_file[0])
+    document = load_squad(args.input_file[0])
     document["data"] = [
         {**article, "paragraphs": article["paragraphs"][: args.paragraphs]} for article in document["data"][:1]
     ]
@@ -74,13 +79,13 @@ def all_texts(document: dict) -> list[list[str]]:
 
 def benchmark_plan(args: argparse.Namespace) -> None:
     """Requests for the input files, and for all of SQuAD 2.0 by its number of paragraphs."""
-    documents = [utils_squad.load_squad(path) for path in args.input_file]
-    groups = [group for document in documents for group in translate_squad.strings_by_paragraph(document)]
+    documents = [load_squad(path) for path in args.input_file]
+    groups = [group for document in documents for group in strings_by_paragraph(document)]
     contexts, strings = len(groups), sum(map(len, groups))
-    questions = sum(1 for document in documents for _ in utils_squad.iter_questions(document))
+    questions = sum(1 for document in documents for _ in iter_questions(document))
     print(f"{questions:,} questions, {contexts:,} paragraphs, {strings:,} different strings")
     for across in (False, True):
-        requests = translate_squad.pack_requests(groups, translate_squad.CANARIES, 4500, across_paragraphs=across)
+        requests = pack_requests(groups, CANARIES, WebSettings("en", "nl", across_paragraphs=across))
         full = len(requests) / contexts * FULL_CONTEXTS
         name = "--across_paragraphs" if across else "a paragraph each"
         print(
@@ -125,13 +130,15 @@ def make_marian(folder: str, strings: list[str]) -> None:
 
 def benchmark_local(args: argparse.Namespace) -> None:
     """Strings and tokens a second: one by one, batches in file order, batches by length; then CTranslate2."""
-    document = utils_squad.load_squad(args.input_file[0])
-    strings = [string for group in translate_squad.strings_by_paragraph(document) for string in group]
+    from squadlib.translation.ctranslate2_model import Ct2Backend  # here, because the package is optional
+
+    document = load_squad(args.input_file[0])
+    strings = [string for group in strings_by_paragraph(document) for string in group]
     with tempfile.TemporaryDirectory() as folder:
         make_marian(folder, strings)
         strings = random.Random(0).sample(strings, args.strings)
         by_length = sorted(strings, key=len)
-        backend = translate_squad.HfBackend(folder, "en", "nl", args.num_beams, args.dtype)
+        backend = HfBackend(ModelSettings("hf", folder, "en", "nl", args.num_beams, dtype=args.dtype))
         print(f"{len(strings)} strings, beams {args.num_beams}, {args.dtype} on {backend.model.device}")
         one = measure("transformers, one by one", backend, strings[: args.one_by_one], 1, None)
         measure(f"batches of {args.batch_size}, file order", backend, strings, args.batch_size, one)
@@ -139,7 +146,7 @@ def benchmark_local(args: argparse.Namespace) -> None:
         for kind in ("float32", "int8"):
             converted = f"{folder}/{kind}"
             convert(folder, converted, kind)
-            engine = translate_squad.Ct2Backend(converted, "en", "nl", args.num_beams, "float32")
+            engine = Ct2Backend(ModelSettings("ct2", converted, "en", "nl", args.num_beams))
             faster = measure(f"CTranslate2 {kind}, by length", engine, by_length, args.batch_size, one)
             print(f"    {faster / hf:.1f} × transformers by length")
 
@@ -152,7 +159,7 @@ def convert(folder: str, converted: str, kind: str) -> None:
     TransformersConverter(folder, copy_files=files).convert(converted, quantization=kind)
 
 
-def measure(name: str, backend, strings: list[str], batch_size: int, base: float | None) -> float:
+def measure(name: str, backend: LocalModel, strings: list[str], batch_size: int, base: float | None) -> float:
     """Print and return strings a second; every batch generates as many tokens as its longest input has.
 
     On a CPU seconds of computing count, so that other work on the machine does not; set OMP_NUM_THREADS=1.

@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import random
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -21,65 +20,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from translation_server import ALL_FAULTS, TranslationServer, reverse_words  # noqa: E402
+from translation_server import ALL_FAULTS, TranslationServer  # noqa: E402
+from translations import count_wrong, make_document, stored_strings  # noqa: E402
 
-import translate_squad  # noqa: E402
+from translate_squad import strings_by_paragraph  # noqa: E402
 
 MOST_STRINGS_A_REQUEST = 10  # a paragraph of make_document
 SLOW_FAULTS = {"hang", "drip", "429_wait_1s", "429_wait_1h"}
-NOUNS = [
-    "harbour",
-    "mill",
-    "tower",
-    "garden",
-    "letter",
-    "bridge",
-    "captain",
-    "winter",
-    "market",
-    "river",
-    "painter",
-    "clock",
-]
-VERBS = ["crossed", "painted", "measured", "forgot", "repaired", "described", "bought", "heard", "followed", "guarded"]
-
-
-def make_document(num_paragraphs: int, seed: int = 0) -> dict:
-    """A SQuAD 2.0 document of made-up sentences: five sentences, three questions, two answers a paragraph."""
-    rng = random.Random(seed)
-    paragraphs = []
-    for number in range(num_paragraphs):
-        words = [(rng.choice(NOUNS), rng.choice(VERBS), rng.choice(NOUNS)) for _ in range(5)]
-        context = " ".join(
-            f"In {1500 + number} the {a} of room {part} {b} the old {c} again." for part, (a, b, c) in enumerate(words)
-        )
-        qas = []
-        for part, (a, b, c) in enumerate(words[:3]):
-            question = {"id": f"{number}-{part}", "question": f"What {b} the {c} in {1500 + number}, room {part}?"}
-            text = f"the {a} of room {part}"
-            answers = [{"text": text, "answer_start": context.index(text)}] if part else []
-            plausible = [] if part else [{"text": "In", "answer_start": 0}]
-            qas.append({**question, "is_impossible": not part, "answers": answers, "plausible_answers": plausible})
-        paragraphs.append({"context": context, "qas": qas})
-    return {"version": "v2.0", "data": [{"title": "Made up", "paragraphs": paragraphs}]}
-
-
-def count_wrong(translated: dict) -> tuple[int, int, int]:
-    """(checked, wrong, missing) texts of a file that the stand-in server translated; spans are checked too."""
-    pairs = []
-    for article in translated["data"]:
-        for paragraph in article["paragraphs"]:
-            context, context_t = paragraph["context"], paragraph["context_t"]
-            for start, end, start_t, end_t in paragraph["sentences"]:
-                target = None if context_t is None else context_t[start_t:end_t]
-                pairs.append((context[start:end], target))
-            for qa in paragraph["qas"]:
-                pairs.append((qa["question"], qa["question_t"]))
-                pairs += [(answer["text"], answer["iso_t"]) for answer in qa["answers"]]
-    missing = sum(target is None for _, target in pairs)
-    expected = (reverse_words(translate_squad.INVISIBLE.sub("", " ".join(source.split()))) for source, _ in pairs)
-    wrong = sum(target not in (None, right) for right, (_, target) in zip(expected, pairs, strict=True))
-    return len(pairs), wrong, missing
 
 
 def kill_loop(folder: Path, *, kills: int, fault_rate: float, workers: int, num_paragraphs: int, seed: int = 0) -> dict:
@@ -87,7 +34,7 @@ def kill_loop(folder: Path, *, kills: int, fault_rate: float, workers: int, num_
     source, output, cache = folder / "source.json", folder / "nl.json", folder / "cache.sqlite"
     document = make_document(num_paragraphs, seed)
     source.write_text(json.dumps(document), encoding="utf-8")
-    strings = {string for group in translate_squad.strings_by_paragraph(document) for string in group}
+    strings = {string for group in strings_by_paragraph(document) for string in group}
     rng = random.Random(seed)
     faults = [fault for fault in ALL_FAULTS if fault not in SLOW_FAULTS]
     command = [sys.executable, str(ROOT / "translate_squad.py"), "--input_file", source, "--output_file", output]
@@ -135,19 +82,6 @@ def is_good(figures: dict) -> bool:
     """Whether nothing is wrong or missing, and nothing was asked twice but what was in flight at a kill."""
     bad = figures["wrong"], figures["missing"], figures["asked_twice_without_a_kill"]
     return not any(bad) and figures["most_lost_at_a_kill"] <= figures["most_in_flight"]
-
-
-def stored_strings(cache: Path) -> set[str]:
-    """The sources in the cache file, read as any other process would."""
-    if not cache.exists():
-        return set()
-    database = sqlite3.connect(cache, timeout=10)
-    try:
-        return {source for (source,) in database.execute("SELECT source FROM translation")}
-    except sqlite3.OperationalError:  # killed before the table was made
-        return set()
-    finally:
-        database.close()
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from squadlib.console import SquadError, logger
-from squadlib.files import read_json, read_json_lines
+from squadlib.files import JsonObject, read_json, read_json_lines
 
 NOT_FOUND = -1  # answer_start in published translations, where the answer was not found
 OFFICIAL_NAMES = {False: ("train-v1.1.json", "dev-v1.1.json"), True: ("train-v2.0.json", "dev-v2.0.json")}  # by v2
@@ -32,7 +32,7 @@ class Example(NamedTuple):
 ROW_FILES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")  # one question a line, as hubs publish data sets
 
 
-def load_squad(path: str, *, answers_required: bool = True, offsets_required: bool = True) -> dict[str, Any]:
+def load_squad(path: str, *, answers_required: bool = True, offsets_required: bool = True) -> JsonObject:
     """A validated SQuAD v1.1 or v2.0 document, as parsed, with three things made uniform in place.
 
     Every question has a string `id`, a boolean `is_impossible`, and a list `answers` (`[]` where an unanswerable
@@ -52,7 +52,7 @@ def load_squad(path: str, *, answers_required: bool = True, offsets_required: bo
         paragraphs = get_field(article, "paragraphs", list, place)
         for index, paragraph in enumerate(paragraphs, 1):
             place = f'{path}: paragraph {index} of "{article.get("title", number)}"'
-            context = _get_text(paragraph, "context", place)
+            context = get_field(paragraph, "context", str, place)
             for qa in get_field(paragraph, "qas", list, place):
                 _check_question(qa, context, place, seen, answers_required, offsets_required)
     if not seen:
@@ -60,12 +60,12 @@ def load_squad(path: str, *, answers_required: bool = True, offsets_required: bo
     return document
 
 
-def read_rows(path: str) -> dict[str, Any]:
+def read_rows(path: str) -> JsonObject:
     """Lines {"id", "context", "question", "answers": {"text": […], "answer_start": […]}} as a SQuAD document.
 
     Neighbouring lines of one context become a paragraph. A question without answers is unanswerable.
     """
-    articles: list[dict[str, Any]] = []
+    articles: list[JsonObject] = []
     for number, row in read_json_lines(path):
         place = f"{path}: line {number}"
         context, title = get_field(row, "context", str, place), str(row.get("title", ""))
@@ -80,7 +80,7 @@ def read_rows(path: str) -> dict[str, Any]:
     return {"version": "v2.0", "data": articles}
 
 
-def _row_answers(row: dict[str, Any], place: str) -> list[Any]:
+def _row_answers(row: JsonObject, place: str) -> list[Any]:
     """The answers of a row as SQuAD has them: a list of records instead of a record of lists."""
     answers = row.get("answers") or []
     if isinstance(answers, list):
@@ -98,12 +98,11 @@ def _check_question(
     if not isinstance(qa, dict) or not isinstance(qa.get("id"), (str, int)):
         raise SquadError(f'{place}: a question has no "id" that is text')
     qid = qa["id"] = str(qa["id"])
-    _get_text(qa, "id", place)
     place = f"{place}, question {qid}"
     if qid in seen:
         raise SquadError(f"{place}: this id was used before; make the ids unique")
     seen.add(qid)
-    _get_text(qa, "question", place)
+    get_field(qa, "question", str, place)
     if not isinstance(qa.setdefault("is_impossible", False), bool):
         raise SquadError(f"{place}: is_impossible is {qa['is_impossible']!r}; expected true or false")
     if qa["is_impossible"] or not answers_required:
@@ -113,7 +112,7 @@ def _check_question(
 
 
 def _check_answer(answer: Any, context: str, place: str, offsets_required: bool) -> None:
-    text = _get_text(answer, "text", f"{place}, answer")
+    text = get_field(answer, "text", str, f"{place}, answer")
     start = answer.get("answer_start")
     if not isinstance(start, int) or isinstance(start, bool):
         raise SquadError(f"{place}: answer_start is {start!r}; expected a character offset (a whole number)")
@@ -132,17 +131,7 @@ def get_field(record: Any, key: str, kind: type[list] | type[str], place: str) -
     return record[key]
 
 
-def _get_text(record: Any, key: str, place: str) -> str:
-    text = get_field(record, key, str, place)
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        fault = f'"{key}" holds half a surrogate pair at character {error.start}; mend the text'
-        raise SquadError(f"{place}: {fault}") from error
-    return text
-
-
-def iter_questions(document: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+def iter_questions(document: JsonObject) -> Iterator[tuple[JsonObject, JsonObject]]:
     """(paragraph, question) of a document that load_squad returned, in file order."""
     for article in document["data"]:
         for paragraph in article["paragraphs"]:
@@ -150,7 +139,7 @@ def iter_questions(document: dict[str, Any]) -> Iterator[tuple[dict[str, Any], d
                 yield paragraph, qa
 
 
-def read_examples(document: dict[str, Any]) -> list[Example]:
+def read_examples(document: JsonObject) -> list[Example]:
     """One Example a question, in file order. Answers of a question marked is_impossible are left out, as in 2020."""
     return [
         Example(
@@ -164,7 +153,7 @@ def read_examples(document: dict[str, Any]) -> list[Example]:
     ]
 
 
-def read_questions(path: str) -> list[dict[str, Any]]:
+def read_questions(path: str) -> list[JsonObject]:
     """The records of a JSON-lines file: {"question": …, "context": …} with or without "id" on each line."""
     records = []
     for number, record in read_json_lines(path):

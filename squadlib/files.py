@@ -8,7 +8,9 @@ import errno
 import gzip
 import hashlib
 import json
+import math
 import os
+import re
 import shutil
 import stat
 import sys
@@ -18,6 +20,8 @@ from typing import Any
 
 from squadlib.console import NO_SPACE, SquadError, describe_os_error
 
+JsonObject = dict[str, Any]  # as parsed
+SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # as JSON writes one: half of a pair, or one of its two
 BROKEN_DISK = {errno.EIO} | NO_SPACE  # other errors of syncing a folder: it cannot be done here
 LOCK_FILE = ".run_squad.lock"  # in an output_dir; it stays there, empty
 
@@ -105,7 +109,7 @@ def read_json(path: str) -> Any:
     """The parsed JSON file. UTF-8 with or without BOM; raises SquadError that says what is wrong and where."""
     text = decode(read_bytes(path), path)
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return parse_json(text, path)
     except json.JSONDecodeError as error:
         at_end = error.pos >= len(error.doc.rstrip()) - 1 or error.msg.startswith("Unterminated")
         cut = "; the file looks cut off, download or make it again" if at_end else ""
@@ -120,7 +124,7 @@ def read_json_lines(path: str) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(decode(read_bytes(path), path).split("\n"), 1):
         if line.strip():
             try:
-                yield number, json.loads(line, parse_constant=_refuse_constant)
+                yield number, parse_json(line, f"{path}: line {number}")
             except (ValueError, RecursionError) as error:
                 raise SquadError(f"{path}: line {number} is not JSON ({error}); each line is one question") from error
 
@@ -152,8 +156,50 @@ def decode(raw: bytes, path: str) -> str:
         raise SquadError(f"{path}: byte {error.start} is not valid UTF-8; save the file as UTF-8") from error
 
 
+def parse_json(text: str, place: str) -> Any:
+    """The parsed text, which can be written again. Raises ValueError or RecursionError for what is no JSON.
+
+    Raises SquadError for what Python reads but no file can hold: half a surrogate pair ("\\ud800"), a number beyond
+    all floats (1e999).
+    """
+    infinite: list[str] = []
+
+    def parse_float(number: str) -> float:
+        if math.isinf(value := float(number)):
+            infinite.append(number)
+        return value
+
+    content = json.loads(text, parse_constant=_refuse_constant, parse_float=parse_float)
+    if infinite or SURROGATE.search(text):
+        _refuse_unwritable(content, place)
+    return content
+
+
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
+
+
+def _refuse_unwritable(content: Any, place: str) -> None:
+    stack = [("", content)]
+    while stack:
+        where, node = stack.pop()
+        if isinstance(node, float) and math.isinf(node):
+            raise SquadError(f"{place}: {where} is a number too large to be stored; correct it")
+        if isinstance(node, str):
+            _refuse_half_pair(node, f"{place}: {where or 'the text'}")
+        elif isinstance(node, dict):
+            for key in node:
+                _refuse_half_pair(key, f"{place}: a key of {where or 'the document'}")
+            stack += [(f"{where}.{key}".lstrip("."), value) for key, value in reversed(node.items())]
+        elif isinstance(node, list):
+            stack += [(f"{where}[{index}]", node[index]) for index in reversed(range(len(node)))]
+
+
+def _refuse_half_pair(text: str, place: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise SquadError(f"{place} holds half a surrogate pair at character {error.start}; mend the text") from error
 
 
 def sync_file(path: str) -> None:

@@ -11,7 +11,10 @@ ABBREVIATION = re.compile(  # words after which a full stop does not end the sen
     r"uds?|núm|pág|jan|feb|mar|apr|jun|jul|aug|sept?|oct|okt|nov|dec|dez)"
 )
 LINE = re.compile(r"[^\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
-SENTENCE_END = re.compile(r"""[.!?…]+["'”’»)\]]*(?=\s)|[।۔؟]+[”’»)]*(?=\s)|[。！？｡]+[”’」』）]*""")
+SENTENCE_END = re.compile(  # a run of marks is tried once, at its first, and given up as a whole: linear for "....x"
+    r"""(?<![.!?…])[.!?…]++["'”’»)\]]*+(?=\s)|(?<![।۔؟])[।۔؟]++[”’»)]*+(?=\s)|[。！？｡]+[”’」』）]*"""
+)
+AFTER_OPENING = re.compile(r"[^ \t\u00a0\"'“‘«„(\[¿¡]")  # the first character past what may open a sentence
 ACRONYM = re.compile(r"(?:\w\.)*\w|\d\d")  # "J", "U.S", "e.g", and the German "am 31."
 
 
@@ -22,22 +25,22 @@ def split_sentences(text: str) -> list[tuple[int, int]]:
     no cut. A sentence of more than MAX_SENTENCE_CHARS is cut at a comma, a space, or hard.
     """
     spans = []
-    for line in LINE.finditer(text):
-        start = line.start()
-        for mark in SENTENCE_END.finditer(line.group()):
-            if _ends_sentence(line.group(), mark.start(), mark.end()):
-                spans.append((start, line.start() + mark.end()))
-                start = line.start() + mark.end()
-        spans.append((start, line.end()))
+    for found in LINE.finditer(text):
+        line, first, start = found[0], found.start(), 0
+        for mark in SENTENCE_END.finditer(line):
+            if _ends_sentence(line, mark.start(), mark.end()):
+                spans.append((first + start, first + mark.end()))
+                start = mark.end()
+        spans.append((first + start, found.end()))
     stripped = [_strip_span(text, *span) for span in spans]
     return [piece for start, end in stripped if start < end for piece in _cut_long(text, start, end)]
 
 
 def _ends_sentence(line: str, mark: int, end: int) -> bool:
     """Whether the punctuation line[mark:end] ends a sentence: by the word before it and the first letter after it."""
-    following = line[end:].lstrip(" \t\u00a0\"'“‘«„([¿¡")[:1]
-    if not following or following.islower():
-        return line[mark] in "。！？｡" and bool(line[end:].strip())
+    following = AFTER_OPENING.search(line, end)
+    if not following or following[0].islower():
+        return line[mark] in "。！？｡" and (following is not None or bool(line[end:].strip()))
     if line[mark] != "." or line[mark : mark + 2] == "..":
         return True
     word = "".join(line[max(0, mark - 40) : mark].split()[-1:]).lstrip("\"'“‘«„([¿¡")
@@ -57,5 +60,7 @@ def _cut_long(text: str, start: int, end: int) -> list[tuple[int, int]]:
         places = [text.rfind(mark, middle, limit) for mark in ("; ", ", ", " ")]
         cut = next((place + 1 for place in places if place >= 0), limit)
         pieces.append(_strip_span(text, start, cut))
-        start = _strip_span(text, cut, end)[0]
+        start = cut
+        while text[start].isspace():  # the span ends in something else
+            start += 1
     return [*pieces, (start, end)]

@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 from conftest import ROOT
 
+from squadlib.files import LOCK_FILE
+
 TINY_BERT, MINI_SQUAD = ROOT / "tests" / "golden" / "tiny_bert", ROOT / "tests" / "golden" / "mini_squad.json"
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["warm_start"])
@@ -174,5 +176,65 @@ def curve(runs: Path) -> dict[str, list[tuple[int, bytes]]]:
     }
 
 
+def file_names(folder: Path) -> list[str]:
+    """What a run wrote into its output_dir; the lock that keeps other runs out stays there, empty."""
+    return sorted(path.name for path in folder.iterdir() if path.name != LOCK_FILE)
+
+
 def prediction_files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.glob("*_.json")}
+
+
+def one_sentence(stderr: str) -> str:
+    """The only ERROR line."""
+    (line,) = [line for line in stderr.splitlines() if " - ERROR - " in line]
+    assert "Traceback" not in stderr
+    return line.split(" - ERROR - ", 1)[1].split(" - ", 1)[1]
+
+
+def eval_flags(model, small, *more):
+    argv = ["--model_type", "bert", "--model_name_or_path", model, "--do_eval", "--predict_file", small]
+    argv += ["--output_dir", "out", "--max_seq_length", 64, "--doc_stride", 32, "--max_query_length", 12, "--no_cuda"]
+    return [str(part) for part in (*argv, *more)]
+
+
+def set_weights(folder, **changes):
+    from safetensors.numpy import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    for name, change in changes.items():
+        tensors[name.replace("__", ".")] = change(tensors[name.replace("__", ".")])
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+VARIANTS = {
+    "padding_free": "--gradient_accumulation_steps 2 --evaluate_during_training --num_train_epochs 3",
+    "pad_to_max_length": "--pad_to_max_length --gradient_accumulation_steps 2 --num_train_epochs 2.5",
+    "weight_decay": "--weight_decay 0.01 --warmup_steps 4 --max_steps 11 --logging_steps 2",
+}
+
+
+def options(small, variant, *more):
+    return flags(*VARIANTS[variant].split(), "--do_eval", "--predict_file", small, *more, train=small)
+
+
+def same_bits(folder: Path, other: Path) -> bool:
+    """Weights, prediction files, results and curve."""
+    assert weights(folder / "out") == weights(other / "out")
+    assert prediction_files(folder / "out") == prediction_files(other / "out")
+    assert curve(folder / "runs") == curve(other / "runs")
+    return True
+
+
+def slow_steps() -> None:
+    from squadlib.training import optimisation
+
+    loss_of = optimisation.window_loss
+
+    def window_loss(*args):
+        end = time.monotonic() + 5
+        while time.monotonic() < end:
+            time.sleep(0.01)
+        return loss_of(*args)
+
+    optimisation.window_loss = window_loss

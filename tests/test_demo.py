@@ -10,12 +10,11 @@ import subprocess
 from collections import Counter
 
 import pytest
-from conftest import ROOT, run_script
+from conftest import ROOT, SAMPLE, run_script
 
-from translate_squad import split_sentences
-from utils_squad import iter_questions, load_squad
+from squadlib.data import iter_questions, load_squad
+from squadlib.sentences import split_sentences
 
-SAMPLE = ROOT / "sample" / "sample-v2.0.json"
 MEMORY = ROOT / "sample" / "memory_en_nl.jsonl"
 
 

@@ -8,12 +8,8 @@ import shutil
 import subprocess
 import sys
 
-from conftest import ROOT
-
-GOLDEN = ROOT / "tests" / "golden"
-sys.path.insert(0, str(GOLDEN))
-
-from synthetic_logits import fingerprint, synthetic_logits  # noqa: E402
+from conftest import GOLDEN
+from synthetic_logits import fingerprint, synthetic_logits
 
 
 def read_lines(name):

@@ -29,7 +29,7 @@ IN_DEMO = ("run_squad.py", "make_tiny_bert.py")  # the demo itself runs these; t
 def demo_folder(tmp_path_factory):
     """A folder beside the scripts' copies, as demo_output/ is, with perfect predictions in place of the model's."""
     top = tmp_path_factory.mktemp("readme")
-    for path in (*ROOT.glob("*.py"), ROOT / "sample"):
+    for path in (*ROOT.glob("*.py"), ROOT / "sample", ROOT / "squadlib"):
         (shutil.copytree if path.is_dir() else shutil.copy)(path, top / path.name)
     folder = top / "demo_output"
     (folder / "output").mkdir(parents=True)

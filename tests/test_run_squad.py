@@ -1,9 +1,8 @@
-"""run_squad.py as users call it: the published command, its flags, its files, and 2020's numbers to the bit."""
+"""run_squad.py as users call it: the published command, its flags and its files."""
 
 from __future__ import annotations
 
 import ast
-import gzip
 import json
 import os
 import re
@@ -12,15 +11,11 @@ import shutil
 import subprocess
 import sys
 
-import numpy as np
 import pytest
-import training_2020
-from conftest import ROOT, run_script
-from processes import curve, weights
+from conftest import GOLDEN, ROOT, run_script
 
 import run_squad
 
-GOLDEN = ROOT / "tests" / "golden"
 PUBLISHED = """
 python run_squad.py \\
   --model_type bert --model_name_or_path bert-base-multilingual-cased --do_train --do_eval \\
@@ -88,7 +83,7 @@ def test_published_command_writes_the_published_files(published_run):
 
 
 def run_squad_questions():
-    from utils_squad import iter_questions, load_squad
+    from squadlib.data import iter_questions, load_squad
 
     return iter_questions(load_squad(str(GOLDEN / "mini_squad.json")))
 
@@ -169,70 +164,6 @@ def test_all_checkpoints_are_scored_in_numeric_order(tmp_path, monkeypatch, caps
     assert (tmp_path / "out" / "predictions_4.json").exists()
 
 
-WINDOW_FLAGS = {"max_seq_length": 64, "doc_stride": 32, "max_query_length": 12}
-ACCUMULATED = {"gradient_accumulation_steps": 2, "learning_rate": 1e-3, "weight_decay": 0.01, "warmup_steps": 3}
-SETTINGS = {"defaults": training_2020.Settings(), "accumulated": training_2020.Settings(**ACCUMULATED)}
-
-
-@pytest.fixture(scope="module", params=SETTINGS)
-def both_trainings(request, tmp_path_factory):
-    """(name of the settings, our curve and weights, those of 2020's loop run beside it in this process)."""
-    settings = SETTINGS[request.param]
-    folder = tmp_path_factory.mktemp(request.param)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        ours = train_exactly(folder, settings)
-    model = load_tiny()
-    dataset = training_2020.padded(golden_windows(), WINDOW_FLAGS["max_seq_length"])
-    updates = training_2020.train(model, dataset, settings)
-    return request.param, ours, (updates, {name: p.detach().numpy().tobytes() for name, p in model.named_parameters()})
-
-
-def train_exactly(folder, settings):
-    """(curve by tag, bits of the weights) of run_squad.py --pad_to_max_length with these settings."""
-    flags = {**vars(settings), **WINDOW_FLAGS, "logging_steps": 1, "save_steps": 0, "output_dir": folder / "out"}
-    paths = {"model_name_or_path": GOLDEN / "tiny_bert", "train_file": GOLDEN / "mini_squad.json"}
-    argv = [part for name, value in {**flags, **paths}.items() for part in (f"--{name}", str(value))]
-    assert run_squad.main(["--model_type", "bert", "--do_train", "--pad_to_max_length", "--no_cuda", *argv]) == 0
-    return curve(folder / "runs"), weights(folder / "out")
-
-
-def load_tiny():
-    from transformers import BertForQuestionAnswering
-
-    return BertForQuestionAnswering.from_pretrained(GOLDEN / "tiny_bert", dtype="float32")
-
-
-def golden_windows():
-    from utils_squad import load_config, load_squad, load_tokenizer, make_windows, read_examples
-
-    tokenizer = load_tokenizer(str(GOLDEN / "tiny_bert"), load_config(str(GOLDEN / "tiny_bert")))
-    examples = read_examples(load_squad(str(GOLDEN / "mini_squad.json")))
-    return make_windows(examples, tokenizer, **WINDOW_FLAGS, training=True)
-
-
-def test_training_has_the_bits_of_2020s_loop_on_this_machine(both_trainings):
-    _, (points, found), (updates, expected) = both_trainings
-    for tag, key in ("loss", "loss"), ("train/grad_norm", "norm"), ("lr", "lr"):
-        bits = [(step, np.float32(update[key]).tobytes()) for step, update in enumerate(updates, 1)]
-        assert points[tag] == bits
-    assert found == expected
-
-
-def test_training_has_the_figures_of_4_57_6(both_trainings):
-    """Written down on another processor, so within the rounding of float32."""
-    name, (points, _), _ = both_trainings
-    golden = json.loads(gzip.decompress((GOLDEN / "training.json.gz").read_bytes()))
-    run = {key: np.array([float.fromhex(value) for value in run]) for key, run in golden["runs"][name].items()
-           if key in ("losses", "grad_norms", "learning_rates")}  # fmt: skip
-    losses = run["losses"].reshape(-1, SETTINGS[name].gradient_accumulation_steps).mean(axis=1)
-    # A point has the rate of the update that comes next, 0 after the last one.
-    rates = [*run["learning_rates"][1:], 0.0]
-    for tag, expected in ("loss", losses), ("train/grad_norm", run["grad_norms"]), ("lr", rates):
-        values = [np.frombuffer(bits, np.float32)[0] for _, bits in points[tag]]
-        np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-12)
-
-
 def test_every_legacy_flag_is_there():
     options = run_squad.build_parser()._option_string_actions
     assert len(LEGACY_FLAGS) == 45
@@ -267,17 +198,3 @@ def test_full_output_dir_is_not_overwritten(tmp_path):
     (tmp_path / "out" / "thesis.txt").write_text("mine")
     done = run_script("run_squad.py", *tiny_flags(tmp_path))
     assert done.returncode == 2 and "--overwrite_output_dir" in done.stderr
-
-
-def test_plan_honours_fractions_and_leftovers():
-    plan = run_squad.make_plan(num_windows=21, batch_size=4, accumulation=4, epochs=1.5, max_steps=-1)
-    assert (plan.updates_per_epoch, plan.total_updates) == (2, 3)
-    assert [len(batch) for batch in plan.micro_batches(range(21), 0)] == [4, 4, 4, 4]
-    assert [len(batch) for batch in plan.micro_batches(range(21), 1)] == [4, 1]
-    assert run_squad.make_plan(5, 8, 16, 0.5, -1).total_updates == 1
-    assert run_squad.make_plan(5, 8, 1, 3, 7).total_updates == 7
-
-
-def test_learning_rate_warms_up_and_decays():
-    factors = [run_squad.learning_rate_factor(step, 2, 6) for step in range(7)]
-    assert factors == [0.0, 0.5, 1.0, 0.75, 0.5, 0.25, 0.0]

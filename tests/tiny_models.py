@@ -21,6 +21,7 @@ SIZES = {
     "hidden_dropout_prob": 0.0,
     "attention_probs_dropout_prob": 0.0,
 }
+WINDOW_SIZES = {"max_seq_length": 96, "doc_stride": 32, "max_query_length": 24}  # for the sample, in every family
 BERT_SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 # BERTje's vocabulary starts with the separators, so that its padding has id 3.
 BERTJE_SPECIALS = ["[SEP]", "[CLS]", "[UNK]", "[PAD]", "[MASK]"]
@@ -167,3 +168,15 @@ def make_tiny_model(family: str, folder: Path, texts: Iterable[str], *, seed: in
     torch.manual_seed(seed)
     AutoModelForQuestionAnswering.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def load(folder: Path, **options: Any) -> tuple[Any, Any]:
+    """(tokenizer, model) of a folder."""
+    from squadlib.model.loading import load_config, load_model, load_tokenizer
+
+    config = load_config(str(folder), **options)
+    return load_tokenizer(str(folder), config), load_model(str(folder), config)
+
+
+def texts_of(examples: Iterable[Any]) -> list[str]:
+    return list(dict.fromkeys(text for example in examples for text in (example.context, example.question)))

@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from squadlib.cleaning.tokens import Span, stem, tokenize
+from squadlib.sentences import split_sentences
 
 BEADS = {(1, 1): 0.0, (1, 2): 1.0, (2, 1): 1.0, (2, 2): 2.0, (1, 3): 2.5, (3, 1): 2.5, (1, 0): 4.0, (0, 1): 4.0}
 LENGTH_VARIANCE = 3.4  # of a translation's length, per character (Gale and Church 1993)
 SHARED_WORDS = 6.0  # what a bead gains when all its words (names, numbers, cognates) are shared
 
 
-class Sentence(NamedTuple):
-    """Character spans of a sentence and its translation; target_start is None where there is none."""
+class SentencePair(NamedTuple):
+    """Character spans of a sentence and of its translation; target is None where there is none."""
 
-    start: int
-    end: int
-    target_start: int | None
-    target_end: int | None
+    source: Span
+    target: Span | None
 
 
-def read_sentence_map(raw: Any, source: str, target: str) -> list[Sentence] | None:
-    """The paragraph's `sentences` as records, or None when it is missing or does not fit the two texts."""
-    if not isinstance(raw, list) or not raw:
+def read_sentence_map(rows: object, source: str, target: str) -> list[SentencePair] | None:
+    """The paragraph's `sentences` as records, or None when they are missing or do not fit the two texts."""
+    if not isinstance(rows, list) or not rows:
         return None
-    sentences, last = [], 0
-    for row in raw:
+    pairs, last = [], 0
+    for row in rows:
         if not isinstance(row, list) or len(row) != 4 or type(row[0]) is not int or type(row[1]) is not int:
             return None
         start, end, target_start, target_end = row
@@ -34,22 +33,21 @@ def read_sentence_map(raw: Any, source: str, target: str) -> list[Sentence] | No
             return None
         last = end
         if type(target_start) is not int or type(target_end) is not int:
-            target_start = target_end = None
-        elif not 0 <= target_start <= target_end <= len(target):
+            pairs.append(SentencePair((start, end), None))
+        elif 0 <= target_start <= target_end <= len(target):
+            pairs.append(SentencePair((start, end), (target_start, target_end)))
+        else:
             return None
-        sentences.append(Sentence(start, end, target_start, target_end))
-    return sentences
+    return pairs
 
 
-def align_sentences(source: str, target: str) -> list[Sentence]:
+def align_sentences(source: str, target: str) -> list[SentencePair]:
     """A sentence map for a paragraph without one: the cheapest path of beads (1-1, 1-2, 2-1, …) through both texts."""
-    from translate_squad import split_sentences  # here, because only files without a map need it
-
     left, right = split_sentences(source), split_sentences(target)
     left_words, right_words = sentence_words(source, left), sentence_words(target, right)
     ratio = len(target) / max(1, len(source))
     band = 20 + len(right) // max(1, len(left))  # keeps long texts quick
-    best: dict[Span, tuple[float, Span]] = {(0, 0): (0.0, (0, 0))}
+    best: dict[Span, tuple[float, Span]] = {(0, 0): (0.0, (0, 0))}  # (sentences read): (cost, the last bead)
     for i in range(len(left) + 1):
         middle = i * len(right) // max(1, len(left))
         for j in range(max(0, middle - band), min(len(right), middle + band) + 1):
@@ -82,14 +80,14 @@ def bead_cost(lengths: tuple[float, float], words: tuple[frozenset[str], frozens
     return deviation - SHARED_WORDS * shared
 
 
-def trace_beads(best: dict[Span, tuple[float, Span]], left: list[Span], right: list[Span]) -> list[Sentence]:
-    """The sentences along the cheapest path, from its end; one without counterpart gets the neighbours' place."""
-    i, j, sentences = len(left), len(right), []
+def trace_beads(best: dict[Span, tuple[float, Span]], left: list[Span], right: list[Span]) -> list[SentencePair]:
+    """The sentence pairs along the cheapest path, from its end; one without counterpart gets the neighbours' place."""
+    i, j, pairs = len(left), len(right), []
     while i or j:
         di, dj = best[i, j][1]
         if di:
             low, high = (j - dj, j) if dj else (max(0, j - 1), min(len(right), j + 1))  # none: both neighbours
-            target = (right[low][0], right[high - 1][1]) if low < high else (None, None)
-            sentences.append(Sentence(left[i - di][0], left[i - 1][1], *target))
+            target = (right[low][0], right[high - 1][1]) if low < high else None
+            pairs.append(SentencePair((left[i - di][0], left[i - 1][1]), target))
         i, j = i - di, j - dj
-    return sentences[::-1]
+    return pairs[::-1]

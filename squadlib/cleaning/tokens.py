@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from functools import lru_cache
-from typing import Any
 
-STEM_LENGTH, PREFIX_LENGTH = 5, 3  # letters: words are compared by their beginning, endings inflect
+STEM_LENGTH = 5  # letters: the word alignment compares words by their beginning, endings inflect
 SOURCE_ARTICLES = frozenset({"the", "a", "an"})
-Span = tuple[int, int]
 UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # Thai … Han
 JOINERS = "\u00ad\u200b-\u200d\u2060"  # soft hyphen, zero-width characters: inside a word, never seen
+Span = tuple[int, int]  # first and last, last excluded
 
 
 @lru_cache(maxsize=1)
@@ -46,34 +45,15 @@ def fold(token: str) -> str:
     return "".join(char for char in text if unicodedata.category(char)[0] not in "MC") or token
 
 
+def fold_text(text: str) -> list[str]:
+    return [fold(text[start:end]) for start, end in tokenize(text)]
+
+
 def stem(token: str) -> str:
     """What stands for the token in the word alignment: the first letters of its folded form, or its digits."""
     folded = fold(token)
     return folded if folded[0].isdigit() else folded[:STEM_LENGTH]
 
 
-def fold_text(text: str) -> list[str]:
-    return [fold(text[start:end]) for start, end in tokenize(text)]
-
-
 def without_article(words: list[str], articles: frozenset[str]) -> list[str]:
     return words[1:] if len(words) > 1 and words[0] in articles else words
-
-
-def usable_text(value: Any) -> str | None:
-    """The value if it is text that can be read and written, else None (missing, blank, half a surrogate pair)."""
-    if not isinstance(value, str) or not value.strip():
-        return None
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        return None
-    return value
-
-
-def is_echo(source: str, target: str | None) -> bool:
-    """True when the "translation" is the source again: at least four words, and the same ones."""
-    if target is None:
-        return False
-    source, target = (" ".join(text.casefold().split()) for text in (source, target))
-    return source == target and sum(not word[0].isdigit() for word in fold_text(source)) >= 4

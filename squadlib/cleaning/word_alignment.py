@@ -13,9 +13,9 @@ import numpy as np
 from squadlib.cleaning.tokens import SOURCE_ARTICLES, Span, stem, tokenize
 from squadlib.console import progress_bar
 
-# Word alignment: IBM model 1 (Brown et al. 1993) with the diagonal prior of fast_align (Dyer et al. 2013).
+# IBM model 1 (Brown et al. 1993) with the diagonal prior of fast_align (Dyer et al. 2013).
 NUM_ITERATIONS = 5
-STEM_LENGTH, PREFIX_LENGTH = 5, 3  # letters: words are compared by their beginning, endings inflect
+PREFIX_LENGTH = 3  # letters that words which look alike begin with
 SAME_STEM_COUNT, SAME_PREFIX_COUNT = 2.0, 0.3  # times that two words that look alike count as seen together
 DIAGONAL, NULL_PROBABILITY = 5.0, 0.04
 MAX_TABLE_BITS = 25  # 2**25 pairs of float32 = 256 MiB, however large the corpus
@@ -47,16 +47,19 @@ class Corpus:
         return len(self.lengths[0])
 
 
+Sides = tuple[np.ndarray, np.ndarray]  # (source, target)
+
+
 class WordPairs(NamedTuple):
     """Every source word with every target word of the same sentence pair, ordered by target word: parallel arrays."""
 
-    sides: tuple[np.ndarray, np.ndarray]  # (source, target) texts as word numbers, one a token
-    words: tuple[np.ndarray, np.ndarray]  # (source, target) word numbers, one a pair
-    tokens: tuple[np.ndarray, np.ndarray]  # which token of the (source, target) text this is
+    sides: Sides  # the texts as word numbers, one a token
+    words: Sides  # word numbers, one a pair
+    tokens: Sides  # which token of the text this is, one a pair
     diagonal: np.ndarray  # exp(-DIAGONAL · |relative place in the source - in the target|)
 
 
-def cross(sides: tuple[np.ndarray, np.ndarray], lengths: tuple[np.ndarray, np.ndarray]) -> WordPairs:
+def cross(sides: Sides, lengths: Sides) -> WordPairs:
     """The word pairs of consecutive sentence pairs. sides: word numbers; lengths: words of each sentence."""
     source_lengths, target_lengths = lengths
     sentence = np.repeat(np.arange(len(target_lengths), dtype=np.int32), target_lengths)  # of each target token
@@ -86,7 +89,7 @@ class WordAligner:
 
     def __init__(self, corpus: Corpus):
         self.corpus = corpus
-        words, lengths = (tuple(np.array(side, np.int32) for side in sides) for sides in (corpus.words, corpus.lengths))
+        words, lengths = as_numpy(corpus.words), as_numpy(corpus.lengths)
         num_pairs = int((lengths[0].astype(np.int64) * lengths[1]).sum())
         self.bits = min(MAX_TABLE_BITS, max(12, math.ceil(math.log2(num_pairs + 1))))
         self.counts = np.zeros((1 << self.bits, 2), np.float32)
@@ -109,7 +112,7 @@ class WordAligner:
         found = frequent & (as_article > ARTICLE_SHARE * self.totals[1])
         return frozenset(word for word, is_article in zip(self.corpus.vocabulary, found, strict=True) if is_article)
 
-    def train(self, words: tuple[np.ndarray, np.ndarray], lengths: tuple[np.ndarray, np.ndarray]) -> None:
+    def train(self, words: Sides, lengths: Sides) -> None:
         """NUM_ITERATIONS of expectation maximisation, a bounded chunk of sentence pairs at a time."""
         chunks = list(split_chunks(lengths))
         with progress_bar(total=NUM_ITERATIONS * len(lengths[0]), unit="pair", desc="learning word pairs") as bar:
@@ -125,7 +128,7 @@ class WordAligner:
                     bar.update(len(chunk_lengths[0]))
                 self.counts, self.totals = counts, totals.astype(np.float32)
 
-    def buckets(self, words: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    def buckets(self, words: Sides) -> np.ndarray:
         """Row of `counts` for each pair of (source, target) words."""
         key = words[0].astype(np.uint64) << np.uint64(32) | words[1].astype(np.uint64)
         key *= np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing, twice, so that both words reach the top bits
@@ -159,7 +162,13 @@ class WordAligner:
             self.null = [np.pad(share, (0, new), mode="minimum") for share in self.null]
         sides = np.array(source, np.int32), np.array(target, np.int32)
         pairs = cross(sides, (np.array([len(source)]), np.array([len(target)])))
-        return sum(self.expectations(pairs, self.buckets(pairs.words))).reshape(len(target), len(source)) / 2
+        to_source, to_target = self.expectations(pairs, self.buckets(pairs.words))
+        return (to_source + to_target).reshape(len(target), len(source)) / 2
+
+
+def as_numpy(sides: tuple[array, array]) -> Sides:
+    source, target = (np.array(side, np.int32) for side in sides)
+    return source, target
 
 
 def look_numbers(vocabulary: dict[str, int]) -> np.ndarray:
@@ -174,7 +183,7 @@ def look_numbers(vocabulary: dict[str, int]) -> np.ndarray:
     return np.fromiter(looks, np.int32, len(vocabulary))
 
 
-def split_chunks(lengths: tuple[np.ndarray, np.ndarray]) -> Iterator[tuple[slice, slice, slice]]:
+def split_chunks(lengths: Sides) -> Iterator[tuple[slice, slice, slice]]:
     """Slices (sentences, source words, target words) of at most CHUNK_PAIRS word pairs, or one sentence pair."""
     num_pairs = np.cumsum(lengths[0].astype(np.int64) * lengths[1])
     ends = [np.concatenate(([0], np.cumsum(side, dtype=np.int64))) for side in lengths]

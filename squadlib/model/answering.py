@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
@@ -10,16 +12,19 @@ import torch
 from tokenizers import Encoding
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from squadlib.console import SquadError
+from squadlib.console import SquadError, logger
 from squadlib.data import Example
+from squadlib.model.answer_spans import best_spans, characters, probabilities
 from squadlib.model.layout import LONGEST, WindowModel
 from squadlib.model.loading import load_config, load_model, load_tokenizer, num_positions
-from squadlib.model.pieces import ContextPieces, PieceTable, TokenisedExamples, distinct, ragged
+from squadlib.model.pieces import ContextPieces, TokenisedExamples, distinct, ragged
 from squadlib.model.prediction import predict_logits
-from squadlib.model.template import pair_template
+from squadlib.model.template import PairTemplate, pair_template
 from squadlib.model.windows import Windows, context_room, cut_windows
 
 ANSWER_BLOCK = 256  # questions whose logits are held at a time
+NUMBERS = ("top_k", "max_answer_len", "doc_stride", "window_step", "max_seq_len", "max_question_len", "batch_size")
+PADDING = (None, True, False, "longest", "max_length", "do_not_pad")
 
 
 class AnswerOptions(NamedTuple):
@@ -32,8 +37,9 @@ class AnswerOptions(NamedTuple):
     doc_stride: int = 128  # shared by neighbouring windows (default: at most half a window)
     window_step: int | None = None  # from one window to the next; takes the place of doc_stride (not in transformers)
     max_seq_len: int = 384  # of a window (default: at most what the model takes)
-    max_question_len: int = 64  # longer questions are cut
+    max_question_len: int | None = None  # longer questions are cut (transformers 4 knew 64 and cut none)
     batch_size: int = 4  # windows (default: 32 on a GPU)
+    padding: bool | str | None = None  # taken as in transformers 4; no answer hangs on it
 
 
 class Answer(TypedDict):
@@ -45,7 +51,7 @@ class Answer(TypedDict):
     answer: str
 
 
-Option = int | None
+Option = int | str | None
 Model = str | os.PathLike | PreTrainedModel
 Tokenizer = str | os.PathLike | tuple | PreTrainedTokenizerFast  # tuple: ("name", {"use_fast": False})
 
@@ -87,7 +93,8 @@ class QuestionAnswerer:
 
     qa({"question": …, "context": …}) or qa(question=…, context=…) returns {"score", "start", "end", "answer"}: the
     probability, the characters [start, end) of the context, and the text there. Lists give lists of these, and so
-    does top_k > 1. Several questions about one context: qa(question=[…], context="…").
+    does top_k > 1. Several questions about one context: qa(question=[…], context="…"). data= and X= are other names
+    for the first argument. Both texts are read as they are, in whichever form of Unicode.
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, options: dict[str, Option]) -> None:
@@ -97,9 +104,18 @@ class QuestionAnswerer:
         self.runner = WindowModel(model, LONGEST, longest)
         self._settings({})
 
-    def __call__(self, *inputs: Any, question: Any = None, context: Any = None, **options: Option) -> Any:
+    def __call__(
+        self,
+        *inputs: Any,
+        question: Any = None,
+        context: Any = None,
+        data: Any = None,
+        X: Any = None,
+        **options: Option,
+    ) -> Any:
         settings = self._settings(options)
-        examples, single = _question_examples(inputs, question, context)
+        named = [value for value in (X, data) if value is not None]
+        examples, single = _question_examples(inputs or tuple(named[:1]), question, context)
         answers: list[list[Answer]] = []
         for first in range(0, len(examples), ANSWER_BLOCK):
             answers += self._answer_block(examples[first : first + ANSWER_BLOCK], settings)
@@ -107,22 +123,38 @@ class QuestionAnswerer:
         return found[0] if single else found
 
     def _settings(self, options: dict[str, Option]) -> AnswerOptions:
-        """The options of one call, over those of the pipeline, with the defaults filled in."""
-        options = {"top_k" if name == "topk" else name: value for name, value in {**self.options, **options}.items()}
-        unknown = sorted(set(options) - set(AnswerOptions._fields))
+        """The options of one call, over those of the pipeline, with the defaults filled in. None: not given."""
+        given: dict[str, Any] = {}  # may be anything until it is checked
+        for name, value in [*self.options.items(), *options.items()]:
+            if value is not None:
+                given["top_k" if name == "topk" else name] = value
+        unknown = sorted(set(given) - set(AnswerOptions._fields))
         if unknown:
             raise SquadError(f"no such option: {', '.join(unknown)}; there are {', '.join(AnswerOptions._fields)}")
-        given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+        if given.get("padding") not in PADDING:
+            raise SquadError(f"padding is {given['padding']!r}; it changes no answer and must be one of {PADDING}")
+        for name in NUMBERS:
+            if not isinstance(given.get(name, 0), (int, np.integer)):
+                raise SquadError(f"{name} is {given[name]!r}; it must be a whole number")
         longest = given.get("max_seq_len", self.runner.max_seq_length)
         batch_size = 4 if self.runner.device.type == "cpu" else 32
         defaults = {"max_seq_len": longest, "doc_stride": min(longest // 2, 128), "batch_size": batch_size}
         settings = AnswerOptions(**{**defaults, **given})
-        for name in ("top_k", "max_answer_len", "max_seq_len", "max_question_len", "batch_size"):
-            if getattr(settings, name) < 1:
-                raise SquadError(f"{name} is {getattr(settings, name)}; it must be at least 1")
+        self._check(settings)
+        return settings
+
+    def _check(self, settings: AnswerOptions) -> None:
+        least = {"max_seq_len": self.template.num_special + 2, "doc_stride": 0}
+        for name in NUMBERS:
+            value = getattr(settings, name)
+            if value is not None and value < least.get(name, 1):
+                raise SquadError(f"{name} is {value}; it must be at least {least.get(name, 1)}")
         if settings.max_seq_len > self.num_positions:
             raise SquadError(f"max_seq_len is {settings.max_seq_len}; this model takes {self.num_positions} tokens")
-        return settings
+        if settings.doc_stride >= settings.max_seq_len:
+            raise SquadError(
+                f"doc_stride is {settings.doc_stride}; it must be below max_seq_len, {settings.max_seq_len}"
+            )
 
     def _answer_block(self, examples: list[Example], settings: AnswerOptions) -> list[list[Answer]]:
         windows, encodings = self._windows(examples, settings)
@@ -133,22 +165,27 @@ class QuestionAnswerer:
 
     def _windows(self, examples: list[Example], settings: AnswerOptions) -> tuple[Windows, list[Encoding]]:
         """The windows of a block, and the encoding of each distinct context, which knows the characters of a piece."""
-        table = PieceTable(self.tokenizer)
+        backend = self.tokenizer.backend_tokenizer
+        backend.no_truncation()
+        backend.no_padding()
         contexts, context_row = distinct(example.context for example in examples)
         questions, question_row = distinct(example.question for example in examples)
-        encodings = table.backend.encode_batch(contexts, add_special_tokens=False)
+        encodings = backend.encode_batch(contexts, add_special_tokens=False)
+        asked = backend.encode_batch_fast(questions, add_special_tokens=False)
         pieces = ragged([encoding.ids for encoding in encodings])
         words = ragged([[-1 if w is None else w for w in encoding.word_ids] for encoding in encodings])
         texts = TokenisedExamples(
             examples,
             ContextPieces(pieces.values, pieces.first, words.values),
-            table.questions(questions, settings.max_question_len),
+            ragged([encoding.ids[: settings.max_question_len] for encoding in asked]),
             context_row,
             question_row,
         )
-        room = context_room(texts, self.template, settings.max_seq_len)
-        step = room - settings.doc_stride if settings.window_step is None else np.minimum(room, settings.window_step)
-        return cut_windows(texts, self.template, room, np.maximum(step, 1)), encodings
+        texts = _shorten_questions(texts, self.template, settings)
+        room = np.maximum(context_room(texts, self.template, settings.max_seq_len), 1)  # below 1: of a blank context
+        shared = np.where(settings.doc_stride < room, settings.doc_stride, room // 2)
+        step = room - shared if settings.window_step is None else np.minimum(room, settings.window_step)
+        return cut_windows(texts, self.template, room, step), encodings
 
     def _answers(
         self,
@@ -167,18 +204,20 @@ class QuestionAnswerer:
         null_score = 1.0
         for window in range(windows.first_window[example], windows.first_window[example + 1]):
             words = windows.context_pieces(window)[1].tolist()
+            places = offsets[windows.start[window] :]
             first = windows.context_offset(window)
-            inside = [self.template.cls_index, *range(first, first + len(words))]
-            start, end = _probabilities(starts[window, inside]), _probabilities(ends[window, inside])
+            inside = np.array([self.template.cls_index, *range(first, first + len(words))])
+            start, end = probabilities(starts[window, inside]), probabilities(ends[window, inside])
             null_score = min(null_score, float(start[0] * end[0]))
-            for score, left, right in _best_spans(start[1:], end[1:], settings.max_answer_len, count):
-                if settings.align_to_words:
-                    left, right = _word_edge(words, left, -1), _word_edge(words, right, 1)
-                begin, finish = offsets[windows.start[window] + left][0], offsets[windows.start[window] + right][1]
+            width = first + len(words) + len(self.template.suffix)
+            for score, left, right in best_spans(start, end, settings.max_answer_len, count, inside, width):
+                begin, finish = characters(places, words, left, right, settings.align_to_words)
                 text = context[begin:finish].strip()  # sentence pieces hold the space before a word
-                begin = context.index(text, begin)
-                answer: Answer = {"score": 0.0, "start": begin, "end": begin + len(text), "answer": text}
                 if text:
+                    begin = context.index(text, begin)
+                    finish = begin + len(text)
+                if text or not score:  # transformers 4 fills a large top_k up with a span that ends before it starts
+                    answer: Answer = {"score": 0.0, "start": begin, "end": finish, "answer": text}
                     found.setdefault(text.lower(), answer)["score"] += score
         answers = list(found.values())
         if settings.handle_impossible_answer or not answers:
@@ -194,10 +233,13 @@ def _question_examples(inputs: tuple, question: Any, context: Any) -> tuple[list
     elif len(inputs) == 2 and isinstance(inputs[0], str):
         question, context = inputs
     elif inputs:
-        records = list(inputs[0]) if len(inputs) == 1 else list(inputs)
+        given = inputs[0] if len(inputs) == 1 else inputs
+        records = list(given) if isinstance(given, Iterable) else [given]
         if not all(isinstance(record, dict) for record in records):
             raise SquadError('give questions as {"question": …, "context": …}, one or a list of them')
         question, context = ([record.get(name) for record in records] for name in ("question", "context"))
+    elif question is None and context is None:
+        raise SquadError('nothing is asked; give {"question": …, "context": …}, or question=… and context=…')
     single = isinstance(question, str)
     questions = [question] if single else list(question or [])
     contexts = [context] * len(questions) if isinstance(context, str) else list(context or [])
@@ -210,27 +252,31 @@ def _question_examples(inputs: tuple, question: Any, context: Any) -> tuple[list
     return [Example(f"number {n}", q, c, (), False) for n, (q, c) in enumerate(pairs, 1)], single
 
 
-def _probabilities(logits: np.ndarray) -> np.ndarray:
-    exponentials = np.exp(logits - logits.max())
-    return exponentials / exponentials.sum()
+def _shorten_questions(texts: TokenisedExamples, template: PairTemplate, settings: AnswerOptions) -> TokenisedExamples:
+    """The texts with questions cut that leave too little of a window to a context which needs several windows.
 
-
-def _best_spans(start: np.ndarray, end: np.ndarray, longest: int, count: int) -> list[tuple[float, int, int]]:
-    """The `count` most probable spans of up to `longest` pieces, as (probability, first, last), falling."""
-    first = np.repeat(np.arange(len(start)), longest)
-    last = first + np.tile(np.arange(longest), len(start))
-    inside = last < len(end)
-    first, last = first[inside], last[inside]
-    scores = start[first] * end[last]
-    if len(scores) > count:
-        kept = np.flatnonzero(scores >= np.partition(scores, -count)[-count])
-        first, last, scores = first[kept], last[kept], scores[kept]
-    order = np.argsort(-scores, kind="stable")[:count]
-    return list(zip(scores[order].tolist(), first[order].tolist(), last[order].tolist(), strict=True))
-
-
-def _word_edge(words: list[int], piece: int, step: int) -> int:
-    """The outermost piece of the word of `piece` in one direction; -1 in `words`: belongs to no word."""
-    while 0 <= piece + step < len(words) and words[piece + step] == words[piece] >= 0:
-        piece += step
-    return piece
+    Too little: less than half a window, and not more than doc_stride, so that the next window could not move on;
+    transformers 4 ended with an exception here. One warning for all of them.
+    """
+    half = settings.max_seq_len // 2
+    wanted = min(half, settings.doc_stride + 1 if settings.window_step is None else settings.window_step)
+    room = context_room(texts, template, settings.max_seq_len)
+    context = np.diff(texts.contexts.first)[texts.context_row]
+    long = np.flatnonzero((room < wanted) & (np.maximum(room, 0) < context))
+    if not len(long):
+        return texts
+    kept = max(1, settings.max_seq_len - template.num_special - half)
+    rows = [texts.questions[row].tolist() for row in range(len(texts.questions.first) - 1)]
+    example = texts.examples[long[0]]
+    logger.warning(
+        'too long for windows of %d tokens: the question "%.60s" (%d pieces)%s; only the first %d pieces are read, so '
+        "that half of the window is left for the context; shorten it, or raise max_seq_len if the model takes more",
+        settings.max_seq_len,
+        " ".join(example.question.split()),
+        len(rows[texts.question_row[long[0]]]),
+        f" and {len(long) - 1} more" if len(long) > 1 else "",
+        kept,
+    )
+    question_row = texts.question_row.copy()
+    question_row[long] += len(rows)
+    return replace(texts, questions=ragged(rows + [row[:kept] for row in rows]), question_row=question_row)

@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -19,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from squadlib.console import SquadError, logger
 from squadlib.files import (
     LOCK_FILE,
+    JsonObject,
     file_digest,
     fsync_dir,
     make_dirs,
@@ -37,7 +37,7 @@ pad_to_max_length"""
 
 
 def save_model_files(
-    folder: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, flags: dict[str, Any]
+    folder: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, flags: JsonObject
 ) -> None:
     """Model, tokenizer and training_args.json into an existing folder. flags: of the command line, by name."""
     try:
@@ -49,7 +49,7 @@ def save_model_files(
 
 
 def save_final_model(
-    output_dir: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, flags: dict[str, Any]
+    output_dir: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, flags: JsonObject
 ) -> None:
     """The model into output_dir: written beside it first, then each file renamed into place, the weights last.
 
@@ -87,8 +87,8 @@ def save_checkpoint(
     folder: str,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
-    flags: dict[str, Any],
-    state: dict[str, Any],
+    flags: JsonObject,
+    state: JsonObject,
     tensors: dict[str, torch.Tensor],
 ) -> None:
     """Write `folder` (…/checkpoint-N) as `folder`.tmp and rename it when every file is on the disk.
@@ -115,25 +115,25 @@ def save_checkpoint(
             fsync_dir(os.path.dirname(folder))
 
 
-def load_checkpoint(folder: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def load_checkpoint(folder: str) -> tuple[JsonObject, dict[str, torch.Tensor]]:
     """(state, tensors) that `save_checkpoint` was given; raises SquadError when a file is missing or harmed."""
     return check_checkpoint(folder), load_file(os.path.join(folder, OPTIMIZER_FILE))
 
 
-def changed_flags(folder: str, flags: dict[str, Any]) -> str:
+def changed_flags(folder: str, flags: JsonObject) -> str:
     """`learning_rate 5e-05 (now 2e-05), …`: the flags of a checkpoint's training that are not the same now."""
     before = read_json(os.path.join(folder, ARGS_FILE))
     changed = [name for name in RESUMED_FLAGS.split() if name in before and before[name] != flags[name]]
     return ", ".join(f"{name} {before[name]} (now {flags[name]})" for name in changed)
 
 
-def state_digest(state: dict[str, Any]) -> str:
+def state_digest(state: JsonObject) -> str:
     """SHA-256 of a training state without its own "digest", so that a changed number is noticed."""
     rest = {key: value for key, value in state.items() if key != "digest"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def read_state(folder: str) -> dict[str, Any]:
+def read_state(folder: str) -> JsonObject:
     """The training state of a checkpoint, unharmed; raises SquadError otherwise."""
     state = read_json(os.path.join(folder, STATE_FILE))
     if not isinstance(state, dict) or state.get("digest") != state_digest(state):
@@ -141,7 +141,7 @@ def read_state(folder: str) -> dict[str, Any]:
     return state
 
 
-def check_checkpoint(folder: str) -> dict[str, Any]:
+def check_checkpoint(folder: str) -> JsonObject:
     """The training state of a checkpoint whose files are all there and unharmed; raises SquadError otherwise."""
     state = read_state(folder)
     for name, (size, digest) in state["files"].items():

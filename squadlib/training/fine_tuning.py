@@ -7,12 +7,13 @@ import shlex
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
 from squadlib.console import SquadError, logger
+from squadlib.files import JsonObject
 from squadlib.model.layout import LONGEST, MAX_LENGTH, WindowModel
 from squadlib.model.loading import load_config, load_config_and_tokenizer, load_model, num_positions
 from squadlib.model.trial import choose_layout
@@ -121,7 +122,7 @@ class FineTuning:
         windows: Windows,
         tokenizer: PreTrainedTokenizerFast,
         processes: Processes,
-        flags: dict[str, Any],
+        flags: JsonObject,
     ) -> None:
         self.settings, self.runner, self.windows, self.tokenizer = settings, runner, windows, tokenizer
         self.processes, self.flags = processes, flags
@@ -162,6 +163,7 @@ class FineTuning:
             settings, self.plan, state, self.updater, self.windows, processes, self.log, evaluate, self.save
         )
         trainer.run()
+        self.updater.leave()
         if trainer.stop.agreed:
             logger.warning("stopped at step %d; the same command with --resume goes on", state.step)
             raise SystemExit(128 + trainer.stop.agreed)

@@ -9,14 +9,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 from transformers import PreTrainedModel
 
 from squadlib.console import SquadError, escape_markdown, logger
 from squadlib.data import OFFICIAL_NAMES, Example
-from squadlib.files import atomic_write, read_json
+from squadlib.files import JsonObject, atomic_write, read_json
 
 Row = tuple  # name of a data set, questions, answerable, unanswerable
 
@@ -148,7 +147,7 @@ def cleaning_rows(report_file: str) -> list[Row]:
         return []
 
 
-def translation_record(path: str) -> dict[str, Any]:
+def translation_record(path: str) -> JsonObject:
     """Languages and engine of a translated SQuAD file, which stand in front of its data; {} where they do not."""
     with open(path, encoding="utf-8", errors="replace") as file:
         head = file.read(HEAD_CHARS)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
 from squadlib.model.layout import PADDING_FREE, WindowModel
@@ -30,7 +31,9 @@ class Updater:
         self.parameters = [p for p in runner.model.parameters() if p.requires_grad]
         self.optimizer = make_optimizer(runner.model, settings)
         self.scaler = torch.amp.GradScaler(processes.device.type) if settings.fp16 else None
-        self.parallel = processes.wrap(runner.model)
+        self.parallel: DistributedDataParallel | None = None
+        if processes.world > 1:
+            self.parallel = processes.wrap(runner.model, some_unused(runner, windows, self.parameters))
         self.num_tokens = windows.num_tokens()
 
     def gradients(self, batches: list[np.ndarray]) -> torch.Tensor:
@@ -52,6 +55,10 @@ class Updater:
                 loss = loss * self.processes.world if self.parallel else loss  # DDP takes the mean over processes
                 (loss if self.scaler is None else self.scaler.scale(loss)).backward()
         return total
+
+    def leave(self) -> None:
+        """End the exchange of gradients: it must not outlive the group of processes, as both would wait forever."""
+        self.parallel = None
 
     def _sync(self, last: bool) -> contextlib.AbstractContextManager:
         """Processes exchange gradients with the last micro-batch only."""
@@ -135,6 +142,12 @@ def clip_and_step(
     vars(optimizer).update(grad_scale=((norm + 1e-6) / max_norm).clamp(min=1.0), found_inf=(~norm.isfinite()).float())
     optimizer.step()
     return norm
+
+
+def some_unused(runner: WindowModel, windows: Windows, parameters: list[torch.nn.Parameter]) -> bool:
+    """Whether the loss leaves a parameter without gradient, found out on the first window."""
+    loss = window_loss(runner, windows, np.zeros(1, np.int64))
+    return any(gradient is None for gradient in torch.autograd.grad(loss, parameters, allow_unused=True))
 
 
 def window_loss(

@@ -38,12 +38,15 @@ class Processes(NamedTuple):
         size = -(-len(batch) // self.world)
         return [batch[rank * size : (rank + 1) * size] for rank in range(self.world)]
 
-    def wrap(self, model: PreTrainedModel) -> DistributedDataParallel | None:
-        """The model that averages its gradients over all processes while it computes them; None for one process."""
-        if self.world == 1:
-            return None
+    def wrap(self, model: PreTrainedModel, some_unused: bool) -> DistributedDataParallel:
+        """The model that averages its gradients over all processes while it computes them.
+
+        some_unused: whether the loss leaves a parameter without gradient, which must be looked for at every step.
+        """
         devices = [self.device] if self.device.type == "cuda" else None
-        return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False, find_unused_parameters=True)
+        parallel = DistributedDataParallel(model, device_ids=devices, find_unused_parameters=some_unused)
+        parallel.broadcast_buffers = False  # they never change; the argument of this name warns from torch 2.13 on
+        return parallel
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """The sum over all processes."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
 from squadlib.console import SquadError, logger
+from squadlib.files import JsonObject
 from squadlib.training.checkpoints import (
     OPTIMIZER_FILE,
     STATE_FILE,
@@ -45,7 +45,7 @@ def save_training(
     state: TrainingState,
     updater: Updater,
     tokenizer: PreTrainedTokenizerFast,
-    flags: dict[str, Any],
+    flags: JsonObject,
     processes: Processes,
 ) -> None:
     """checkpoint-N of the state after N updates; older ones beyond save_total_limit go when it is complete."""
@@ -87,7 +87,7 @@ def move(state: TrainingState, before: Plan, plan: Plan, *, by_epochs: bool) -> 
 
 
 def resume_training(
-    folder: str, plan: Plan, updater: Updater, flags: dict[str, Any], processes: Processes
+    folder: str, plan: Plan, updater: Updater, flags: JsonObject, processes: Processes
 ) -> TrainingState:
     """Go on from a checkpoint: optimiser, schedule, place in the data, random states. The model is loaded already.
 

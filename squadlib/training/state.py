@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 
+from squadlib.files import JsonObject
 from squadlib.training.plan import epoch_order
 from squadlib.training.processes import Processes
 
@@ -50,7 +50,7 @@ class TrainingState:
         self.loss_sum, self.loss_count = 0.0, 0
         return mean
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         return {
             "global_step": self.step,
             "epoch": self.epoch,
@@ -64,7 +64,7 @@ class TrainingState:
         }
 
     @classmethod
-    def from_json(cls, saved: dict[str, Any]) -> TrainingState:
+    def from_json(cls, saved: JsonObject) -> TrainingState:
         return cls(
             step=saved["global_step"],
             epoch=saved["epoch"],

@@ -11,7 +11,6 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from squadlib.console import SquadError, describe_os_error, escape_markdown, logger
+from squadlib.files import JsonObject
 from squadlib.training.evaluation import Outcome
 
 NUM_SAMPLES = 8  # questions shown in TensorBoard
@@ -100,7 +100,7 @@ class TrainingLog:
                     if len(group):
                         self.writer.add_histogram(f"eval_null_odds/{name}", group, step)
 
-    def finish(self, step: int, flags: dict[str, Any], results: dict[str, float]) -> None:
+    def finish(self, step: int, flags: JsonObject, results: dict[str, float]) -> None:
         """Flags and final scores for the HPARAMS page, and the end."""
         scores = [f"eval_{key}" for key in results if key.endswith(("exact", "f1"))]
         shown = {name: flags[name] for name in HPARAMS.split()}

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import time
 import zlib
 from collections.abc import Iterable, Iterator
 
 from squadlib.console import SquadError
 
 CACHE_ID = 0x53515432  # application_id of the SQLite file
+LOCK_SECONDS = 60.0  # to wait for another process
+
+
+@contextlib.contextmanager
+def open_cache(path: str, backend: str, source_lang: str, target_lang: str) -> Iterator[Cache]:
+    """The cache for the length of a block; what SQLite raises becomes one sentence."""
+    try:
+        cache = Cache(path, backend, source_lang, target_lang)
+        with contextlib.closing(cache.database):
+            yield cache
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # the second when SQLite's own message quotes damaged bytes
+        reason = " ".join(str(error).split())[:200]
+        raise SquadError(f"{path}: {reason}; free some space, or move a damaged file away") from error
 
 
 class Cache:
@@ -21,20 +35,38 @@ class Cache:
     WHERE = "backend = ? AND source_lang = ? AND target_lang = ? AND source = ?"
 
     def __init__(self, path: str, backend: str, source_lang: str, target_lang: str) -> None:
-        self.path, self.key = path, (backend, source_lang, target_lang)
-        self.database = sqlite3.connect(path, timeout=60, isolation_level=None)
-        (found,) = self.database.execute("PRAGMA application_id").fetchone()
-        if found != CACHE_ID and self.database.execute("SELECT 1 FROM sqlite_master").fetchone():
-            raise SquadError(f"{path}: an SQLite file, but not a translation cache; name another --cache_file")
-        self.database.execute("PRAGMA journal_mode = WAL")
+        self.path, self.target_lang = path, target_lang
+        self.key = backend, source_lang, target_lang
+        self.database = sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None)
+        with self._transaction():  # of processes that start together one makes the file, the others find it made
+            self._make_table()
+        self._log_ahead()
         self.database.execute("PRAGMA synchronous = FULL")
+
+    def _make_table(self) -> None:
+        (found,) = self.database.execute("PRAGMA application_id").fetchone()
         if found != CACHE_ID:
+            if self.database.execute("SELECT 1 FROM sqlite_master").fetchone():
+                reason = "an SQLite file, but not a translation cache; name another --cache_file"
+                raise SquadError(f"{self.path}: {reason}")
             self.database.execute(f"PRAGMA application_id = {CACHE_ID}")
         self.database.execute(
             "CREATE TABLE IF NOT EXISTS translation (backend TEXT, source_lang TEXT, target_lang TEXT, source TEXT,"
             " target TEXT NOT NULL CHECK (target <> ''), checksum INTEGER NOT NULL,"
             " PRIMARY KEY (backend, source_lang, target_lang, source)) WITHOUT ROWID"
         )
+
+    def _log_ahead(self) -> None:
+        """Let others read while one writes. For this change, once a file, SQLite does not wait for its turn itself."""
+        end = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                self.database.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > end:
+                    raise
+                time.sleep(0.01)
 
     def get(self, strings: Iterable[str]) -> dict[str, str]:
         """The translations of those strings that have one. SQLite itself does not notice a damaged text."""

@@ -1,0 +1,55 @@
+"""A translation memory: a file with one JSON object a line, {"source": "Hello.", "target": "Hallo."}."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import ClassVar
+
+from squadlib.console import SquadError
+from squadlib.files import parse_json
+
+
+@dataclass(frozen=True)
+class MemorySettings:
+    """Which memory."""
+
+    memory_file: str
+    name: ClassVar[str] = "memory"
+
+
+class MemoryBackend:
+    """A translation memory as an engine: it knows a string or stops the run."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.targets: dict[str, str] = {}
+        try:
+            with open(path, encoding="utf-8-sig") as lines:
+                for number, line in enumerate(lines, 1):
+                    if line.strip():
+                        self._add(line, f"{path}: line {number}")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SquadError(f"{path}: cannot be read as UTF-8 text ({error})") from error
+
+    def _add(self, line: str, place: str) -> None:
+        try:
+            entry = parse_json(line, place)
+            source, target = (" ".join(entry[key].split()) for key in ("source", "target"))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise SquadError(
+                f'{place}: expected {{"source": "…", "target": "…"}}, found {line.strip()[:60]}'
+            ) from error
+        if not source or not target:
+            raise SquadError(f"{place}: an empty source or target; remove the line")
+        if self.targets.setdefault(source, target) != target:
+            raise SquadError(f'{place}: a second translation of "{source[:60]}"; keep one')
+
+    def translate(self, strings: list[str]) -> list[str]:
+        """Every string's translation; raises SquadError that lists what the memory lacks."""
+        misses = [string for string in strings if string not in self.targets]
+        if misses:
+            some = "".join(f"\n  {json.dumps({'source': miss}, ensure_ascii=False)}" for miss in misses[:10])
+            more = f"\n  … and {len(misses) - 10:,} more" if len(misses) > 10 else ""
+            raise SquadError(f"{self.path}: no translation of {len(misses):,} of {len(strings):,} strings:{some}{more}")
+        return [self.targets[string] for string in strings]

@@ -1,0 +1,178 @@
+"""Does the suite notice a change? Alters one place of a module at a time and runs the tests of that module.
+
+    python tests/mutants.py                  about 220 mutants; prints the survivors and the share that was killed
+    python tests/mutants.py --each 5 windows decoding
+
+A mutant is killed when a test fails, or does not end. Each run is a fork of a process that has imported torch already,
+in a copy of the repository. The choice of places is the same at every run. Exit code 1 when a survivor is not in
+SURVIVORS, where each has its reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import copy
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TIME_LIMIT = 5  # times what the unaltered module's tests take, and at least 60 seconds
+
+TARGETS = {  # module: its tests
+    "squadlib/model/template.py": "test_template",
+}
+SURVIVORS: dict[tuple[str, str], str] = {}  # (module, altered line): why no test can notice it
+
+COMPARE = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq}
+COMPARE |= {ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is}
+ARITHMETIC = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult}
+ARITHMETIC |= {ast.Mod: ast.Mult, ast.BitOr: ast.BitAnd, ast.BitAnd: ast.BitOr, ast.Pow: ast.Mult}
+
+
+def altered(node: ast.AST) -> ast.AST | None:
+    """Another node in place of this one; None where there is nothing to alter."""
+    new = copy.deepcopy(node)
+    if isinstance(new, ast.Compare) and type(new.ops[0]) in COMPARE:
+        new.ops[0] = COMPARE[type(new.ops[0])]()
+    elif isinstance(new, (ast.BinOp, ast.AugAssign)) and type(new.op) in ARITHMETIC:
+        new.op = ARITHMETIC[type(new.op)]()
+    elif isinstance(new, ast.BoolOp):
+        new.op = ast.And() if isinstance(new.op, ast.Or) else ast.Or()
+    elif isinstance(new, ast.UnaryOp) and isinstance(new.op, (ast.Not, ast.USub)):
+        return new.operand
+    elif isinstance(new, ast.Constant) and isinstance(new.value, bool):
+        new.value = not new.value
+    elif isinstance(new, ast.Constant) and isinstance(new.value, (int, float)):
+        new.value += 1
+    elif isinstance(new, ast.Expr) and isinstance(new.value, ast.Call):
+        return ast.Pass()
+    else:
+        return None
+    return new
+
+
+def places(tree: ast.Module) -> Iterator[tuple[ast.AST, str, int | None]]:
+    """(parent, field, index) of every node of a function that can be altered, but for messages and annotations."""
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef):
+            yield from _places_in(function)
+
+
+def _places_in(node: ast.AST) -> Iterator[tuple[ast.AST, str, int | None]]:
+    for field, value in ast.iter_fields(node):
+        skipped = field in ("annotation", "returns", "decorator_list") or isinstance(node, (ast.Raise, ast.JoinedStr))
+        if skipped or (isinstance(node, ast.FunctionDef) and field == "args"):
+            continue
+        for index, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
+            if not isinstance(child, ast.AST) or isinstance(child, ast.FunctionDef) or _logs(child):
+                continue
+            if altered(child):
+                yield node, field, index
+            yield from _places_in(child)
+
+
+def _logs(node: ast.AST) -> bool:
+    """Whether this is a line for people: `logger.info(…)`."""
+    return isinstance(node, ast.Expr) and ast.unparse(node).startswith(("logger.", "note(", "parser."))
+
+
+def mutants(source: str, number: int) -> Iterator[tuple[str, str]]:
+    """(altered line, altered source) of `number` places, spread over the module, the same at every run."""
+    count = len(list(places(ast.parse(source))))
+    for chosen in sorted(random.Random(count).sample(range(count), min(number, count))):
+        tree = ast.parse(source)
+        parent, field, index = list(places(tree))[chosen]
+        node = getattr(parent, field) if index is None else getattr(parent, field)[index]
+        new = ast.copy_location(altered(node), node)
+        if index is None:
+            setattr(parent, field, new)
+        else:
+            getattr(parent, field)[index] = new
+        text = ast.unparse(ast.fix_missing_locations(tree))
+        plain = ast.unparse(ast.parse(source)).splitlines()
+        line = next((b for a, b in zip(plain, text.splitlines(), strict=False) if a != b), "(a line is gone)")
+        yield f"{node.lineno}: {line.strip()}", text
+
+
+def tests_pass(folder: Path, tests: list[str], seconds: float) -> bool:
+    """Whether pytest passes in a fork that starts with torch imported."""
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        os.chdir(folder)
+        sys.path[:0] = [str(folder), str(folder / "tests")]
+        for descriptor in (1, 2):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+        import pytest
+
+        os._exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests])))
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return status == 0
+        time.sleep(0.05)
+    os.killpg(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return False
+
+
+def run_module(module: str, tests: list[str], number: int) -> tuple[int, list[str]]:
+    """(how many mutants were made, those that no test noticed)."""
+    with tempfile.TemporaryDirectory() as folder:
+        copied = Path(folder) / "repository"
+        ignored = shutil.ignore_patterns(".*", "demo_output", "__pycache__")
+        shutil.copytree(ROOT, copied, ignore=ignored)
+        started = time.monotonic()
+        if not tests_pass(copied, tests, 600):
+            sys.exit(f"{module}: its tests do not pass unaltered: {' '.join(tests)}")
+        limit = max(60.0, TIME_LIMIT * (time.monotonic() - started))
+        source, survivors, count = (ROOT / module).read_text(encoding="utf-8"), [], 0
+        for line, text in mutants(source, number):
+            (copied / module).write_text(text, encoding="utf-8")
+            count += 1
+            if tests_pass(copied, tests, limit):
+                survivors.append(line)
+        return count, survivors
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="modules to alter, by a part of their names (default: all)")
+    parser.add_argument("--each", type=int, default=22, help="mutants a module (22)")
+    args = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    sys.dont_write_bytecode = True
+    import numpy  # noqa: F401
+    import torch  # noqa: F401
+    import transformers  # noqa: F401
+
+    total, unexplained, explained = 0, 0, 0
+    for module, tests in TARGETS.items():
+        if args.names and not any(name in module for name in args.names):
+            continue
+        files = [f"tests/{name}.py" for name in tests.split()]
+        count, survivors = run_module(module, files, args.each)
+        total += count
+        print(f"{module}: {count - len(survivors)} of {count} killed", flush=True)
+        for line in survivors:
+            reason = SURVIVORS.get((module, line.split(": ", 1)[1]))
+            explained, unexplained = explained + bool(reason), unexplained + (not reason)
+            print(f"    {line}  ({reason or 'no reason is known'})", flush=True)
+    killed = total - explained - unexplained
+    print(
+        f"{killed} of {total} mutants killed ({100 * killed / total:.1f} %), {unexplained} survivors without a reason"
+    )
+    return int(unexplained > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""squadlib/cleaning/answer_location.py and candidates.py: the answers of Dutch samples, and the parts of the search."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from translated_town import TOWN, clean_in_memory, one_question, town_document
+
+from squadlib.cleaning.answer_location import source_offset, with_edges
+from squadlib.cleaning.candidates import Candidates, occurrences, overlap_with_alignment
+from squadlib.cleaning.translated_document import SourceAnswer
+
+
+@pytest.mark.parametrize(
+    ("target", "span", "answer", "expected"),
+    [
+        ("zij zei „het brood”.", (9, 18), '"the loaf"', "„het brood”"),
+        ("zij zei „het brood”.", (9, 18), "the loaf", "het brood"),
+        ("de Wet (1795) hier", (8, 12), "Law (1795)", "1795)"),
+        ("woont in Gent.", (9, 13), "Ghent.", "Gent."),
+        ("Gent", (0, 4), '"Ghent".', "Gent"),
+    ],
+)
+def test_edges_follow_the_source_answer(target, span, answer, expected):
+    start, end = with_edges(target, span, answer)
+    assert target[start:end] == expected
+
+
+def test_dutch_special_characters():
+    document = town_document()
+    cleaned = clean_in_memory(document)
+    written = {qa["id"]: qa["answers"] for qa in cleaned.document["data"][0]["paragraphs"][0]["qas"]}
+    for qa in document["data"][0]["paragraphs"][0]["qas"]:
+        expected = {"text": qa["expected"]["text"], "answer_start": qa["expected"]["start"]}
+        assert written[qa["id"]] == [expected], qa["answers"]
+
+
+def test_the_occurrence_in_the_answers_sentence_wins():
+    rows = [
+        ("Jan met Piet.", "Jan ontmoette Piet.", {}),
+        ("Then Piet left.", "Toen ging Piet weg.", {"Piet": ("Piet", "Piet")}),
+    ]
+    cleaned = clean_in_memory(town_document(rows))
+    location = cleaned.answers[0].location
+    assert (location.start, location.num_places, location.resolved_by) == (30, 2, "the sentence map")
+    assert cleaned.answers[0].literal.start == 14
+
+
+def test_two_occurrences_in_one_sentence_are_told_apart():
+    rows = [
+        *TOWN,
+        ("Two men from Gent saw two women.", "Twee mannen uit Gent zagen twee vrouwen.", {"two": ("Twee", "twee")}),
+    ]
+    cleaned = clean_in_memory(town_document(rows))
+    location = cleaned.answers[-1].location
+    assert location.text == "twee" and location.num_places == 2
+
+
+def test_answers_never_begin_inside_a_word():
+    document = one_question(context_t="De sluiswachter heeft een boot. Een rooddeurtje leidt erheen.", sentences=None)
+    cleaned = clean_in_memory(document)
+    assert cleaned.answers[0].location.text not in ("rood", "Rood")
+
+
+def test_equal_spans_are_merged():
+    document = one_question()
+    qa = document["data"][0]["paragraphs"][0]["qas"][0]
+    qa["answers"] = [qa["answers"][0], {**qa["answers"][0], "iso_t": "rode"}]
+    cleaned = clean_in_memory(document)
+    assert cleaned.document["data"][0]["paragraphs"][0]["qas"][0]["answers"] == [{"text": "rode", "answer_start": 36}]
+
+
+def test_unspaced_script():
+    rows = [
+        ("The mill was built in 1742 in Gouda.", "風車は1742年にゴーダで建てられた。", {"1742": ("1742年", "1742")}),
+        ("The baker lives in Gouda.", "パン屋はゴーダに住んでいる。", {"Gouda": ("ゴーダ", "ゴーダ")}),
+    ]
+    cleaned = clean_in_memory(town_document(rows))
+    assert [outcome.location.text for outcome in cleaned.answers] == ["1742", "ゴーダ"]
+
+
+def test_alignment_alone_finds_answers_without_isolated_translation():
+    rng = random.Random(1)
+    english, dutch = ["red", "green", "white", "old", "new"], ["rode", "groene", "witte", "oude", "nieuwe"]
+    things, dingen = ["door", "boat", "house", "bridge"], ["deur", "boot", "woning", "brug"]
+    rows = []
+    for _ in range(150):
+        (a, b), (x, y) = rng.sample(range(5), 2), rng.sample(range(4), 2)
+        source = f"The {english[a]} {things[x]} and the {english[b]} {things[y]} were sold."
+        target = f"De {dutch[a]} {dingen[x]} en de {dutch[b]} {dingen[y]} werden verkocht."
+        rows.append((source, target, {f"{english[b]} {things[y]}": (None, f"{dutch[b]} {dingen[y]}")}))
+    document = town_document(rows)
+    cleaned = clean_in_memory(document)
+    expected = [qa["expected"]["text"] for qa in document["data"][0]["paragraphs"][0]["qas"]]
+    assert [outcome.location.text for outcome in cleaned.answers] == expected
+
+
+def test_source_offset_is_mended_to_the_nearest_place():
+    source = "red and red and red"
+    assert source_offset(source, SourceAnswer("red", 8, None)) == 8
+    assert source_offset(source, SourceAnswer("red", 10, None)) == 8
+    assert source_offset(source, SourceAnswer("red", 999, None)) == 16
+    assert source_offset(source, SourceAnswer("red", -5, None)) == 0
+    assert source_offset(source, SourceAnswer("blue", 0, None)) is None
+
+
+def test_small_parts():
+    assert occurrences(["a", "b", "a", "b"], ["a", "b"]) == [0, 2]
+    assert occurrences(["a"], []) == []
+    first, last = np.array([0, 1, 1]), np.array([1, 2, 3])
+    assert np.allclose(overlap_with_alignment(first, last, np.array([0.0, 1.0, 0.0])), [0, 1, 2 / 3])
+    ties = Candidates(first, last, *(np.ones(3) for _ in range(3)))
+    assert ties.best() == 2  # the longest
+
+
+def test_a_permutation_of_the_questions_changes_no_answer():
+    document, shuffled = town_document(), town_document()
+    random.Random(0).shuffle(shuffled["data"][0]["paragraphs"][0]["qas"])
+    spans = [
+        {outcome.question.qid: outcome.found() for outcome in clean_in_memory(d).questions}
+        for d in (document, shuffled)
+    ]
+    assert spans[0] == spans[1]

@@ -19,17 +19,20 @@ import argparse
 import os
 import shlex
 import sys
+from collections.abc import Iterator
 
-from squadlib.cleaning.questions import QuestionOutcome, clean_paragraph, dropped_question, plain_question
+from squadlib.cleaning.corpus import Corpus
+from squadlib.cleaning.questions import QuestionOutcome, clean_paragraphs, dropped_question, plain_question
 from squadlib.cleaning.report import Settings, build_report, format_report
-from squadlib.cleaning.translated_document import TranslatedDocument, read_document
-from squadlib.cleaning.word_alignment import Corpus, WordAligner
+from squadlib.cleaning.translated_document import Paragraph, TranslatedDocument, read_document
+from squadlib.cleaning.word_alignment import WordAligner
 from squadlib.console import SquadError, exit_with_faults, logger, progress_bar, script_main, setup_logging
 from squadlib.data import load_squad
 from squadlib.files import check_output_path, write_json
 
 METHODS = ("align", "literal")
 MIN_CONFIDENCE = 0.25  # on real machine translation every answer is above; see benchmarks/README.md
+CHUNK_CHARS = 300_000  # of paragraphs that are worked on at a time
 FEW_PAIRS = 1000  # with fewer sentence pairs than this the learned translations are weak
 
 
@@ -79,10 +82,23 @@ def find_answers(
     """What became of the questions of each paragraph. Without an aligner, by the published rule."""
     with progress_bar(total=len(document.paragraphs), unit="paragraph", desc="finding answers") as bar:
         outcomes = []
-        for paragraph in document.paragraphs:
-            outcomes.append(clean_paragraph(paragraph, aligner, min_confidence))
-            bar.update()
+        for paragraphs in split_by_length(document.paragraphs):
+            outcomes += clean_paragraphs(paragraphs, aligner, min_confidence)
+            bar.update(len(paragraphs))
     return outcomes
+
+
+def split_by_length(paragraphs: list[Paragraph]) -> Iterator[list[Paragraph]]:
+    """Some paragraphs at a time, until they have CHUNK_CHARS or more."""
+    chunk, length = [], 0
+    for paragraph in paragraphs:
+        chunk.append(paragraph)
+        length += len(paragraph.source) + len(paragraph.target)
+        if length >= CHUNK_CHARS:
+            yield chunk
+            chunk, length = [], 0
+    if chunk:
+        yield chunk
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -40,7 +40,7 @@ sys.path.insert(0, str(ROOT))
 
 import clean_squad  # noqa: E402
 from squadlib.cleaning import candidates, tokens, word_alignment  # noqa: E402
-from squadlib.cleaning.answer_location import AnswerLocator, Location, locate_literally  # noqa: E402
+from squadlib.cleaning.answer_location import Location, locate_literally, make_locators  # noqa: E402
 from squadlib.cleaning.candidates import occurrences  # noqa: E402
 from squadlib.cleaning.tokens import UNSPACED, fold, fold_text, tokenize  # noqa: E402
 from squadlib.cleaning.translated_document import (  # noqa: E402
@@ -71,7 +71,8 @@ ABLATIONS: dict[str, list[tuple[ModuleType, str, object]]] = {
     "no spelling prior": [(word_alignment, "SAME_STEM_COUNT", 0.0), (word_alignment, "SAME_PREFIX_COUNT", 0.001)],
     "no diagonal prior": [(word_alignment, "DIAGONAL", 0.0)],
     "whole words, not stems": [(tokens, "STEM_LENGTH", 50)],
-    "three iterations": [(word_alignment, "NUM_ITERATIONS", 3)],
+    "no jump model": [(word_alignment, "FIRST_ROUNDS", 5), (word_alignment, "JUMP_ROUNDS", 0)],
+    "jumps from the start": [(word_alignment, "FIRST_ROUNDS", 1)],
     "a table of 2^16 places": [(word_alignment, "MAX_TABLE_BITS", 16)],
 }
 
@@ -218,9 +219,10 @@ def locate_all(pairs: list[GoldParagraph], method: Find | None, min_confidence: 
     threshold = clean_squad.MIN_CONFIDENCE if min_confidence is None else min_confidence
     if method is None:
         aligner = WordAligner(clean_squad.read_corpus(TranslatedDocument({}, [Article("", paragraphs)])))
+    locators = make_locators(paragraphs, aligner, threshold) if method is None else []
     found = []
-    for paragraph, golds in pairs:
-        locate = AnswerLocator(paragraph, aligner, threshold).locate if method is None else partial(method, paragraph)
+    for number, (paragraph, golds) in enumerate(pairs):
+        locate = partial(method, paragraph) if method else locators[number].locate
         answers = [(question.qid, answer) for question in paragraph.questions for answer in question.answers]
         found += [Found(qid, gold, locate(answer)) for (qid, answer), gold in zip(answers, golds, strict=True)]
     return found

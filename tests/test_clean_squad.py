@@ -259,3 +259,13 @@ def test_gold_spans_of_real_machine_translation(shared_data):
     assert figures["f1"] >= 99.0 and figures["exact"] >= 98.0 and figures["misplaced"] <= 0.5
     literal = score(locate_all(paragraphs, locate_literally))
     assert literal["questions"] < 60 and literal["misplaced"] > 4
+
+
+@pytest.mark.parametrize(
+    ("language", "f1", "misplaced"), [("de", 94.0, 1.6), ("tr", 86.0, 5.0), ("zh", 80.0, 7.0)], ids=["de", "tr", "zh"]
+)
+def test_gold_spans_of_human_translations_without_isolated_answers(shared_data, language, f1, misplaced):
+    from benchmarks.alignment import locate_all, read_xquad, score
+
+    figures = score(locate_all(read_xquad(language, lambda gold, source: None), None))
+    assert figures["questions"] >= 99 and figures["f1"] >= f1 and figures["misplaced"] <= misplaced

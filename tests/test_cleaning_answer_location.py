@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import unicodedata
 
 import numpy as np
 import pytest
@@ -79,6 +80,49 @@ def test_unspaced_script():
     ]
     cleaned = clean_in_memory(town_document(rows))
     assert [outcome.location.text for outcome in cleaned.answers] == ["1742", "ゴーダ"]
+
+
+def test_thai_answers_keep_their_vowels_and_marks():
+    rows = [
+        ("The mill was built in 1742.", "โรงสีสร้างเมื่อปี 1742", {"mill": ("โรงสี", "โรงสี")}),
+        ("The town is small.", "เมืองนี้เล็ก", {"town": ("เมือง", "เมือง"), "small": ("เล็ก", "เล็ก")}),
+        ("The water is here.", "น้ำอยู่ที่นี่", {"water": ("น้ำ", "น้ำ")}),
+    ]
+    document = town_document(rows)
+    cleaned = clean_in_memory(document)
+    expected = [qa["expected"]["text"] for qa in document["data"][0]["paragraphs"][0]["qas"]]
+    assert [outcome.location.text for outcome in cleaned.answers] == expected
+    for seed in range(20):  # whatever is found, no user-perceived character is cut
+        rng = random.Random(seed)
+        qas = document["data"][0]["paragraphs"][0]["qas"]
+        for qa in qas:
+            qa["answers"][0]["iso_t"] = "".join(rng.sample("เแโกขคงนมสรล็ีิ้่าำะ", 4))
+        for outcome in clean_in_memory(document).answers:
+            text, context = outcome.location.text, document["data"][0]["paragraphs"][0]["context_t"]
+            after = context[outcome.location.start + len(text) :][:1]
+            before = context[: outcome.location.start][-1:]
+            assert unicodedata.category(text[0]) != "Mn" and text[0] not in "าำะ" and before not in [*"เแโใไ"]
+            assert text[-1] not in "เแโใไ" and (not after or unicodedata.category(after) != "Mn")
+
+
+def test_an_answer_on_a_page_without_a_full_stop_is_found():
+    rng = random.Random(4)
+    english, dutch = ["red", "green", "white", "old", "new"], ["rode", "groene", "witte", "oude", "nieuwe"]
+    things, dingen = ["door", "boat", "house", "bridge"], ["deur", "boot", "woning", "brug"]
+    pairs = [(rng.randrange(5), rng.randrange(4)) for _ in range(600)]
+    source = " and ".join(f"{english[a]} {things[x]} {n}" for n, (a, x) in enumerate(pairs))
+    target = " en ".join(f"{dutch[a]} {dingen[x]} {n}" for n, (a, x) in enumerate(pairs))
+    rows = [(source, target, {})]
+    document = town_document(rows)
+    answers = []
+    for n in (3, 250, 599):
+        a, x = pairs[n]
+        answers.append(f"{dutch[a]} {dingen[x]} {n}")
+        text = f"{english[a]} {things[x]} {n}"
+        answer = {"text": text, "answer_start": source.index(f" {text}") + 1, "iso_t": None}
+        qa = {"id": f"a{n}", "question": "Which?", "question_t": "Welke?", "is_impossible": False, "answers": [answer]}
+        document["data"][0]["paragraphs"][0]["qas"].append(qa)
+    assert [outcome.location.text for outcome in clean_in_memory(document).answers] == answers
 
 
 def test_alignment_alone_finds_answers_without_isolated_translation():

@@ -19,6 +19,13 @@ from squadlib.cleaning.tokens import fold_text, tokenize
         ("co\u00adope\u200bra\u0301tie", ["co\u00adope\u200bra\u0301tie"]),
         ("東京は2020年", ["東", "京", "は", "2020", "年"]),
         ("नमस्ते दुनिया", ["नमस्ते", "दुनिया"]),
+        ("เมืองน้ำ ปี ค.ศ. 1995", ["เมื", "อ", "ง", "น้ำ", "ปี", "ค.ศ.", "1995"]),
+        ("ເມືອງ", ["ເມື", "ອ", "ງ"]),
+        ("ភាសាខ្មែរ", ["ភា", "សា", "ខ្មែ", "រ"]),
+        ("မြန်မာ", ["မြ", "န်", "မာ"]),
+        ("か\u3099っこう", ["か\u3099", "っ", "こ", "う"]),
+        ("葛\U000e0100城𠮷野家", ["葛\U000e0100", "城", "𠮷", "野", "家"]),
+        ("日々 ｶﾀｶﾅ", ["日", "々", "ｶ", "ﾀ", "ｶ", "ﾅ"]),
         ("", []),
     ],
 )
@@ -40,3 +47,8 @@ def test_tokens_are_whole(text, tokens):
 )
 def test_spellings_that_compare_equal(left, right):
     assert fold_text(left) == fold_text(right)
+
+
+@pytest.mark.parametrize(("left", "right"), [("ก็", "กี"), ("か", "が"), ("ခု", "ခိ")])
+def test_vowel_signs_and_voicing_are_no_accents(left, right):
+    assert fold_text(left) != fold_text(right)

@@ -5,28 +5,14 @@ from __future__ import annotations
 import random
 
 import numpy as np
+import pytest
 
+from squadlib.cleaning import corpus as corpus_module
 from squadlib.cleaning import word_alignment
+from squadlib.cleaning.corpus import Corpus, SentencePairs
+from squadlib.cleaning.jump_model import MAX_JUMP
 from squadlib.cleaning.tokens import tokenize
-from squadlib.cleaning.word_alignment import Corpus, WordAligner, cross, split_chunks
-
-
-def test_word_pairs_of_two_sentences():
-    pairs = cross((np.array([1, 2, 3]), np.array([7, 8, 9])), (np.array([2, 1]), np.array([1, 2])))
-    assert [side.tolist() for side in pairs.words] == [[1, 2, 3, 3], [7, 7, 8, 9]]
-    assert [side.tolist() for side in pairs.tokens] == [[0, 1, 2, 2], [0, 0, 1, 2]]
-    assert np.allclose(pairs.diagonal, np.exp(-word_alignment.DIAGONAL * 0.25))
-
-
-def test_chunks_cover_everything_once():
-    rng = np.random.default_rng(0)
-    lengths = rng.integers(1, 250, 500), rng.integers(1, 250, 500)
-    chunks = list(split_chunks(lengths))
-    assert [chunk[0].start for chunk in chunks] == [0, *(chunk[0].stop for chunk in chunks[:-1])]
-    assert (
-        chunks[-1][0].stop == 500 and chunks[-1][1].stop == lengths[0].sum() and chunks[-1][2].stop == sum(lengths[1])
-    )
-    assert max((lengths[0][c[0]] * lengths[1][c[0]]).sum() for c in chunks) <= word_alignment.CHUNK_PAIRS
+from squadlib.cleaning.word_alignment import WordAligner, diagonal_prior
 
 
 def made_up_corpus(num_pairs=400, seed=5):
@@ -45,22 +31,45 @@ def test_translations_are_learned_from_pairs_alone():
     aligner = WordAligner(corpus)
     source, target = corpus.number("axa bxa cxa", [(0, 3), (4, 7), (8, 11)]), None
     target = corpus.number("AXCq AXBq AXAq", [(0, 4), (5, 9), (10, 14)])
-    posteriors = aligner.posteriors(source, target)
+    posteriors = aligner.align([(source, target)])[0]
     assert posteriors.argmax(axis=1).tolist() == [2, 1, 0]
     assert posteriors.max(axis=1).min() > 0.8
     assert (posteriors.sum(axis=1) <= 2).all() and (posteriors >= 0).all()
 
 
-def test_alignment_does_not_depend_on_the_chunks(monkeypatch):
+@pytest.mark.parametrize("cells", [100, 10_000])
+def test_alignment_does_not_depend_on_the_batches(monkeypatch, cells):
     one = WordAligner(made_up_corpus())
-    monkeypatch.setattr(word_alignment, "CHUNK_PAIRS", 100)
+    monkeypatch.setattr(corpus_module, "BATCH_CELLS", cells)
     other = WordAligner(made_up_corpus())
-    assert np.allclose(one.counts, other.counts, atol=1e-3) and one.counts.max() > 10
+    assert np.allclose(one.table.counts, other.table.counts, atol=1e-3) and one.table.counts.max() > 10
+    pairs = [([3, 1], [4, 2, 5]), ([6], [9]), ([1, 2, 3, 7, 8], [5, 6, 4])]
+    together = one.align(pairs)
+    assert [posteriors.shape for posteriors in together] == [(3, 2), (1, 1), (3, 5)]
+    assert all(np.allclose(one.align([pair])[0], posteriors) for pair, posteriors in zip(pairs, together, strict=True))
+
+
+def test_two_trainings_are_equal_to_the_bit():
+    one, other = WordAligner(made_up_corpus()), WordAligner(made_up_corpus())
+    assert (one.table.counts == other.table.counts).all() and (one.jumps[0] == other.jumps[0]).all()
+
+
+def test_backward_order_is_learned_from_the_file():
+    aligner = WordAligner(made_up_corpus())
+    back, on = aligner.jumps[0][MAX_JUMP - 1], aligner.jumps[0][MAX_JUMP + 1]
+    assert back > 20 * on  # one word to the left rather than one to the right
+
+
+def test_diagonal_prior_of_two_sentence_pairs():
+    pairs = SentencePairs.from_lists([([1, 2], [7]), ([3], [8, 9])])
+    prior = diagonal_prior(pairs.batch(np.arange(2)))
+    quarter = np.exp(-word_alignment.DIAGONAL * 0.25)
+    assert np.allclose(prior, [[[quarter, quarter], [0, 0]], [[quarter, 0], [quarter, 0]]])
 
 
 def test_aligner_without_any_pair_goes_by_spelling():
     corpus = Corpus()
     source = corpus.number("the cathedral 1742", tokenize("the cathedral 1742"))
     target = corpus.number("in 1742 kathedraal cathedrale", tokenize("in 1742 kathedraal cathedrale"))
-    posteriors = WordAligner(corpus).posteriors(source, target)
+    posteriors = WordAligner(corpus).align([(source, target)])[0]
     assert posteriors[1].argmax() == 2 and posteriors[3].argmax() == 1

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from typing import NamedTuple
 
 import numpy as np
 
 from squadlib.cleaning.candidates import Candidates, lexical_similarity, occurrences, overlap_with_alignment, windows
+from squadlib.cleaning.corpus import Corpus, Numbers, stretches
 from squadlib.cleaning.tokens import Span, fold, fold_text, tokenize, without_article
 from squadlib.cleaning.translated_document import Paragraph, SourceAnswer
-from squadlib.cleaning.word_alignment import MAX_SENTENCE_TOKENS, WordAligner
+from squadlib.cleaning.word_alignment import WordAligner
 
 POSITION_SCALE = 60  # characters
 NOT_TRANSLATED = "the answer is not translated"
@@ -63,59 +64,123 @@ def nearest_occurrence(text: str, wanted: str, expected: float) -> tuple[int | N
     return min(places, key=lambda place: abs(place - expected), default=None), len(places)
 
 
-class AnswerLocator:
-    """Finds the answers of one paragraph by wording, word alignment and position."""
+class Stretch(NamedTuple):
+    """The sentence of an answer and its translation, as far as they are aligned at a time: (first, last) tokens."""
 
-    def __init__(self, paragraph: Paragraph, aligner: WordAligner, min_confidence: float):
-        self.paragraph, self.aligner, self.min_confidence = paragraph, aligner, min_confidence
+    source: Span
+    target: Span
+
+
+class TokenizedParagraph:
+    """A paragraph as tokens: what a search for its answers works on."""
+
+    def __init__(self, paragraph: Paragraph):
+        self.paragraph = paragraph
+        self.source_tokens = tokenize(paragraph.source)
         self.tokens = tokenize(paragraph.target)
         self.starts = [start for start, _ in self.tokens]
         self.words = [fold(paragraph.target[start:end]) for start, end in self.tokens]
-        self.posteriors: dict[tuple[tuple[Span, Span], int, int], np.ndarray] = {}  # by sentences and first tokens
+
+    def source_words(self, span: Span) -> Span:
+        """(first, last) of the source tokens that have a part in these characters."""
+        first = bisect_right(self.source_tokens, span[0], key=lambda token: token[1])
+        return first, max(first, bisect_left(self.source_tokens, span[1], key=lambda token: token[0]))
+
+    def stretch(self, answer: Span, spans: tuple[Span, Span]) -> Stretch:
+        """What to align for an answer in these sentences (spans in characters); empty where there is no word."""
+        source = self.source_words(spans[0])
+        target = bisect_left(self.starts, spans[1][0]), bisect_left(self.starts, spans[1][1])
+        parts = stretches(source[1] - source[0], target[1] - target[0])
+        if not parts:
+            return Stretch((source[0], source[0]), target)
+        place = (self.source_words(answer)[0] - source[0]) / (source[1] - source[0])
+        number = min(max(0, round(place * (len(parts) + 1)) - 1), len(parts) - 1)
+        left, right = parts[number]
+        return Stretch((source[0] + left[0], source[0] + left[1]), (target[0] + right[0], target[0] + right[1]))
+
+    def answer_stretches(self) -> list[Stretch]:
+        """The different stretches that hold an answer and can be aligned."""
+        found: dict[Stretch, None] = {}
+        for question in self.paragraph.questions:
+            for answer in () if question.is_impossible else question.answers:
+                place = source_place(self.paragraph, answer)
+                if place and place[1]:
+                    found[self.stretch(place[0], place[1])] = None
+        return [stretch for stretch in found if stretch.source[0] < stretch.source[1]]
+
+    def number(self, stretch: Stretch, corpus: Corpus) -> Numbers:
+        source = corpus.number(self.paragraph.source, self.source_tokens[slice(*stretch.source)])
+        return source, corpus.number(self.paragraph.target, self.tokens[slice(*stretch.target)])
+
+
+def source_place(paragraph: Paragraph, answer: SourceAnswer) -> tuple[Span, tuple[Span, Span] | None] | None:
+    """(characters of the answer in the source, its sentence and translation if it has one), None without an answer."""
+    start = source_offset(paragraph.source, answer)
+    if start is None:
+        return None
+    span = start, start + len(answer.text)
+    return span, paragraph.spans_of(*span)
+
+
+def make_locators(paragraphs: list[Paragraph], aligner: WordAligner, min_confidence: float) -> list[AnswerLocator]:
+    """A locator for each paragraph. The sentences of all their answers are aligned side by side, which is quicker."""
+    texts = [TokenizedParagraph(paragraph) for paragraph in paragraphs]
+    wanted = [text.answer_stretches() for text in texts]
+    numbers = [
+        text.number(stretch, aligner.corpus) for text, some in zip(texts, wanted, strict=True) for stretch in some
+    ]
+    aligned = iter(aligner.align(numbers) if numbers else [])
+    return [
+        AnswerLocator(text, {stretch: next(aligned) for stretch in some}, aligner.articles, min_confidence)
+        for text, some in zip(texts, wanted, strict=True)
+    ]
+
+
+class AnswerLocator:
+    """Finds the answers of one paragraph by wording, word alignment and position.
+
+    posteriors: of the stretches that hold its answers, (target tokens, source tokens).
+    """
+
+    def __init__(
+        self,
+        text: TokenizedParagraph,
+        posteriors: dict[Stretch, np.ndarray],
+        articles: frozenset[str],
+        min_confidence: float,
+    ):
+        self.paragraph, self.tokens, self.starts, self.words = text.paragraph, text.tokens, text.starts, text.words
+        self.text, self.posteriors, self.articles, self.min_confidence = text, posteriors, articles, min_confidence
 
     def locate(self, answer: SourceAnswer) -> Location:
         """The best scored place of the answer."""
-        start = source_offset(self.paragraph.source, answer)
-        if start is None:
+        place = source_place(self.paragraph, answer)
+        if place is None:
             return Location(None, "", BAD_OFFSET)
-        span = start, start + len(answer.text)
-        spans = self.paragraph.spans_of(*span)
+        span, spans = place
         if spans is None:
             return Location(None, "", NO_SENTENCE)
-        low, weights = self.align(spans, span)
-        (source_start, source_end), (target_start, target_end) = spans
-        expected = target_start + (start - source_start) / (source_end - source_start) * (target_end - target_start)
-        if not len(weights) or not tokenize(answer.text):
+        stretch, expected = self.text.stretch(span, spans), expected_start(span[0], spans)
+        source = fold_text(answer.text)
+        if not source or stretch.target[0] == stretch.target[1]:
             return self.locate_symbol(answer.isolated or answer.text, expected, spans)
         isolated = fold_text(answer.isolated or "")
-        candidates = self.candidates(low, weights, (isolated, fold_text(answer.text)), expected)
-        return self.choose(candidates, (low, low + len(weights)), answer, isolated, spans)
+        candidates = self.candidates(stretch, self.weights(stretch, span), (isolated, source), expected)
+        return self.choose(candidates, stretch.target, answer, isolated, spans)
 
-    def align(self, spans: tuple[Span, Span], answer: Span) -> tuple[int, np.ndarray]:
-        """(first token of the target sentence, P(it translates a word of the answer) for each of its tokens)."""
-        source = tokenize(self.paragraph.source, *spans[0])
-        low, high = (bisect_left(self.starts, place) for place in spans[1])
-        inside = [number for number, (start, end) in enumerate(source) if start < answer[1] and answer[0] < end]
-        if not inside or low == high:
-            return low, np.zeros(high - low)
-        first, last = crop(len(source), inside[0])
-        shift, stop = crop(high - low, (high - low) * inside[0] // len(source))
-        low, high = low + shift, low + stop
-        key = spans, first, low
-        if key not in self.posteriors:
-            number = self.aligner.corpus.number
-            left = number(self.paragraph.source, source[first:last])
-            right = number(self.paragraph.target, self.tokens[low:high])
-            self.posteriors[key] = self.aligner.posteriors(left, right)
-        columns = [number - first for number in inside if number < last]
-        return low, np.minimum(self.posteriors[key][:, columns].sum(axis=1), 1)
+    def weights(self, stretch: Stretch, answer: Span) -> np.ndarray:
+        """P(it translates a word of the answer) for each target token of the stretch."""
+        if stretch not in self.posteriors:
+            return np.zeros(stretch.target[1] - stretch.target[0])
+        first, last = (number - stretch.source[0] for number in self.text.source_words(answer))
+        return np.minimum(self.posteriors[stretch][:, max(0, first) : max(0, last)].sum(axis=1), 1)
 
     def candidates(
-        self, low: int, weights: np.ndarray, wanted: tuple[list[str], list[str]], expected: float
+        self, stretch: Stretch, weights: np.ndarray, wanted: tuple[list[str], list[str]], expected: float
     ) -> Candidates:
         """Windows of the target sentence, and the isolated translation wherever it stands in the paragraph."""
         isolated, source = wanted
-        high = low + len(weights)
+        low, high = stretch.target
         first, last = windows(low, high, (len(source), len(isolated) or len(source)))
         outside = [p for p in occurrences(self.words, isolated) if p < low or p + len(isolated) > high]
         first = np.concatenate((first, np.array(outside, np.int64)))
@@ -127,7 +192,7 @@ class AnswerLocator:
         return Candidates(
             first,
             last,
-            lexical_similarity(texts, isolated, source, self.aligner.articles),
+            lexical_similarity(texts, isolated, source, self.articles),
             overlap_with_alignment(first, last, padded),
             np.exp(-distance / POSITION_SCALE),
         )
@@ -161,7 +226,7 @@ class AnswerLocator:
 
     def what_matched(self, words: list[str], isolated: list[str], source: list[str]) -> str:
         """The wording that was found again, or nothing where it is a new one."""
-        articles = self.aligner.articles
+        articles = self.articles
         if words == isolated:
             return "other spelling"
         if without_article(words, articles) == without_article(isolated, articles):
@@ -176,10 +241,10 @@ class AnswerLocator:
         return Location(start, text, "symbol", 1.0, spans, num_places)
 
 
-def crop(length: int, middle: int) -> Span:
-    """At most MAX_SENTENCE_TOKENS of 0..length around `middle`: a page without a full stop is no sentence."""
-    first = max(0, min(middle - MAX_SENTENCE_TOKENS // 2, length - MAX_SENTENCE_TOKENS))
-    return first, min(length, first + MAX_SENTENCE_TOKENS)
+def expected_start(start: int, spans: tuple[Span, Span]) -> float:
+    """Where source[start] would be in the translation if both sentences ran at the same pace."""
+    (first, last), (target_first, target_last) = spans
+    return target_first + (start - first) / (last - first) * (target_last - target_first)
 
 
 def with_edges(target: str, span: Span, answer: str) -> Span:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from squadlib.cleaning.answer_location import AnswerLocator, Location, locate_literally, source_offset
+from squadlib.cleaning.answer_location import (
+    AnswerLocator,
+    Location,
+    locate_literally,
+    make_locators,
+    source_offset,
+)
 from squadlib.cleaning.translated_document import Paragraph, Question, SourceAnswer, is_echo
 from squadlib.cleaning.word_alignment import WordAligner
 
@@ -50,10 +56,17 @@ class QuestionOutcome(NamedTuple):
         return list(dict.fromkeys((place.start, place.text) for place in locations if place.start is not None))
 
 
-def clean_paragraph(paragraph: Paragraph, aligner: WordAligner | None, min_confidence: float) -> list[QuestionOutcome]:
-    """The outcomes of the paragraph's questions. Without an aligner, by the published rule."""
-    locator = AnswerLocator(paragraph, aligner, min_confidence) if aligner else None
-    return [clean_question(question, paragraph, locator) for question in paragraph.questions]
+def clean_paragraphs(
+    paragraphs: list[Paragraph], aligner: WordAligner | None, min_confidence: float
+) -> list[list[QuestionOutcome]]:
+    """The outcomes of each paragraph's questions. Without an aligner, by the published rule."""
+    usable = [paragraph for paragraph in paragraphs if not paragraph.fault]
+    locators = iter(make_locators(usable, aligner, min_confidence) if aligner else ())
+    outcomes = []
+    for paragraph in paragraphs:
+        locator = None if paragraph.fault else next(locators, None)
+        outcomes.append([clean_question(question, paragraph, locator) for question in paragraph.questions])
+    return outcomes
 
 
 def clean_question(question: Question, paragraph: Paragraph, locator: AnswerLocator | None) -> QuestionOutcome:

@@ -8,7 +8,13 @@ from functools import lru_cache
 
 STEM_LENGTH = 5  # letters: the word alignment compares words by their beginning, endings inflect
 SOURCE_ARTICLES = frozenset({"the", "a", "an"})
-UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # Thai … Han
+UNSPACED = (  # Thai, Lao, Burmese, Khmer, kana, Han: scripts that write no space between words
+    "\u0e00-\u0eff\u1000-\u109f\uaa60-\uaa7f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\uff66-\uff9f"
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+LEADING_VOWELS = "\u0e40-\u0e44\u0ec0-\u0ec4"  # Thai and Lao: written before the consonant they belong to
+TRAILING_VOWELS = "\u0e30\u0e32\u0e33\u0e45\u0eb0\u0eb2\u0eb3"  # and after it, though they are letters to Unicode
+STACKERS = "\u1039\u17d2"  # Burmese and Khmer: the next consonant stands below this one
 JOINERS = "\u00ad\u200b-\u200d\u2060"  # soft hyphen, zero-width characters: inside a word, never seen
 Span = tuple[int, int]  # first and last, last excluded
 
@@ -17,13 +23,16 @@ Span = tuple[int, int]  # first and last, last excluded
 def token_pattern() -> re.Pattern[str]:
     """The pattern of one whole token: a word, a number, an abbreviation, a symbol that is read aloud."""
     marks = "".join(chr(code) for code in range(0x300, 0x3100) if unicodedata.category(chr(code)).startswith("M"))
+    marks += "\ufe00-\ufe0f\U000e0100-\U000e01ef"  # variants of a character
     letters = rf"[^\W_{UNSPACED}]*(?:[{marks}{JOINERS}]+[^\W_{UNSPACED}]*)*"
+    after = rf"[{STACKERS}][{UNSPACED}]|[{marks}{JOINERS}{TRAILING_VOWELS}]"
     return re.compile(
         r"(?:[^\W\d_]{1,2}\.){2,}"  # d.w.z.  v.Chr.  EE.UU.
         rf"|[^\W\d_{UNSPACED}]{letters}"
         r"|\d{1,3}(?:[ \u00a0\u202f\u2009]\d{3})+(?!\w)"  # 1 234 567
         rf"|\d+(?:[.,:]\d+)*{letters}"  # 1.234,5  19e  1990s
-        rf"|[{UNSPACED}$€£¥%‰°#&]"
+        rf"|[{LEADING_VOWELS}]*[{UNSPACED}](?:{after})*"  # what is read as one character: never cut
+        r"|[$€£¥%‰°#&]"
         r"|(?<!\w)['’‘][sntSNT](?!\w)"  # 's-Hertogenbosch, 't
     )
 
@@ -42,7 +51,19 @@ def fold(token: str) -> str:
     if token[0].isdigit():
         return "".join(char for char in token if char.isdigit())
     text = unicodedata.normalize("NFKD", token.casefold().replace("’", "'").replace("‘", "'"))
+    if is_unspaced(token):
+        return text  # vowel signs and tones are no accents
     return "".join(char for char in text if unicodedata.category(char)[0] not in "MC") or token
+
+
+def is_unspaced(token: str) -> bool:
+    """Whether the token is a character of a script that writes no space between words."""
+    return unspaced_pattern().match(token) is not None
+
+
+@lru_cache(maxsize=1)
+def unspaced_pattern() -> re.Pattern[str]:
+    return re.compile(f"[{UNSPACED}]")
 
 
 def fold_text(text: str) -> list[str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from golden_data import get_tokenizer, golden_examples
 from tiny_models import WINDOW_SIZES, load, texts_of, tiny_tokenizer
 
-from squadlib.data import load_squad, read_examples
+from squadlib.data import Answer, Example, load_squad, read_examples
 from squadlib.model.answer_text import AnswerText, lower_cases
 from squadlib.model.loading import load_config, load_tokenizer
 from squadlib.model.windows import make_windows
@@ -77,3 +78,36 @@ def test_literal_padding_token_in_the_text_cuts_nothing():
         first, last = windows.start_position[index] - offset, windows.end_position[index] - offset
         assert first == last  # one special piece, not the [CLS] of a window that lost its answer
         assert windows.words(index)[words[first]].startswith(example.answers[0].text)
+
+
+def question(context, answer, start):
+    return Example("q", "Which?", context, (Answer(answer, start),), False)
+
+
+def labelled_pieces(example, tokenizer):
+    """The pieces that the label of the one window stands for; None where the question was dropped."""
+    windows = make_windows([example], tokenizer, max_seq_length=128, training=True)
+    if windows.dropped:
+        return None
+    ids, _, _ = windows.assemble([0])
+    return tokenizer.convert_ids_to_tokens(ids[windows.start_position[0] : windows.end_position[0] + 1].tolist())
+
+
+@pytest.mark.parametrize("family", ["xlm-roberta", "albert", "camembert"])
+@pytest.mark.parametrize("before", ["(", "see ", '"', "well-"])
+@pytest.mark.parametrize("behind", [")", "), and", " flow", "’s"])
+def test_a_sentence_piece_label_holds_the_answers_letters_and_no_others(family, before, behind):
+    tokenizer = tiny_tokenizer(family, ["the counterflow of a river and the well", "see and flow"])
+    context = f"The river {before}counterflow{behind} of it"
+    pieces = labelled_pieces(question(context, "counterflow", context.index("counterflow")), tokenizer)
+    assert "".join(pieces).replace("▁", "") == "counterflow"
+
+
+def test_an_answer_inside_a_word_of_one_piece_is_that_piece():
+    example = question("a museum harbour", "arbour", 10)
+    assert labelled_pieces(example, get_tokenizer(False)) == ["harbour"]
+
+
+def test_an_answer_beside_its_offset_is_dropped_though_it_stands_in_the_next_word():
+    assert labelled_pieces(question("museum bridge fam", "fam", 7), get_tokenizer(False)) is None
+    assert labelled_pieces(question("museum bridge fam", "fam", 14), get_tokenizer(False)) is not None

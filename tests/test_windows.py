@@ -9,11 +9,11 @@ from golden_data import as_legacy, get_tokenizer, golden_examples, golden_lines,
 from tiny_models import WINDOW_SIZES, load
 
 from squadlib.console import SquadError
-from squadlib.data import load_squad, read_examples
+from squadlib.data import Example, load_squad, read_examples
 from squadlib.model.layout import WindowModel
 from squadlib.model.loading import load_config, load_tokenizer
 from squadlib.model.template import pair_template
-from squadlib.model.windows import make_windows
+from squadlib.model.windows import WindowSettings, make_training_windows, make_windows
 
 WINDOW_FILES = sorted(path.name for path in GOLDEN.glob("windows_*.jsonl.xz"))
 
@@ -92,3 +92,48 @@ def test_a_stride_that_fits_bert_but_not_roberta_is_refused(family, examples):
     else:
         with pytest.raises(SquadError, match="leaves room for 16 context tokens"):
             make_windows(examples, tokenizer, **sizes)
+
+
+def max_context_of_2020(spans):
+    """(first piece, length) of each window -> for each the pieces that have their maximum context there, as 2020."""
+    result = []
+    for number, (start, length) in enumerate(spans):
+        flags = []
+        for piece in range(start, start + length):
+            scores = [
+                (min(piece - s, s + n - 1 - piece) + 0.01 * n, -other)
+                for other, (s, n) in enumerate(spans)
+                if s <= piece < s + n
+            ]
+            flags.append(-max(scores)[1] == number)
+        result.append(flags)
+    return result
+
+
+@pytest.mark.parametrize(("width", "stride"), [(64, 16), (250, 100), (384, 128), (384, 300)])
+def test_maximum_context_is_2020s_for_wide_windows_too(width, stride):
+    long = [example for example in golden_examples() if len(example.context) > 300][:4]
+    stretched = [example._replace(context=" ".join([example.context] * 6)) for example in long]
+    windows = make_windows(
+        stretched, get_tokenizer(False), max_seq_length=width, doc_stride=stride, max_query_length=12
+    )
+    assert np.diff(windows.first_window).max() > 2
+    for example in range(len(stretched)):
+        block = slice(*windows.first_window[example : example + 2])
+        spans = list(zip(windows.start[block].tolist(), windows.length[block].tolist(), strict=True))
+        assert [flags.tolist() for flags in windows.max_context(example)] == max_context_of_2020(spans)
+
+
+def test_a_blank_context_has_no_window():
+    examples = [example._replace(context=" \n", answers=()) for example in golden_examples()[:2]] + golden_examples()[
+        :1
+    ]
+    windows = make_windows(examples, get_tokenizer(False), **settings_of((64, 16, 12)))
+    assert windows.first_window[:3].tolist() == [0, 0, 0] and len(windows) == windows.first_window[3] > 0
+
+
+def test_a_file_without_windows_is_refused_in_training():
+    blank = [Example("q", "Who?", " ", (), True)]
+    with pytest.raises(SquadError, match=r"x\.json: no window to train on"):
+        make_training_windows(blank, get_tokenizer(False), WindowSettings(64, 16, 12), "x.json")
+    make_training_windows(golden_examples()[:3], get_tokenizer(False), WindowSettings(64, 16, 12), "x.json")

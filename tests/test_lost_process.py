@@ -8,8 +8,11 @@ import importlib
 import os
 import signal
 import socket
+import subprocess
+import sys
 
 import pytest
+from conftest import ROOT
 from processes import Run, curve, flags, prediction_files, weights, write_small_squad
 from two_processes import start_pair
 
@@ -95,3 +98,28 @@ def listens(port: int) -> bool:
     with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
         return True
     return False
+
+
+DYING = """
+import os, signal, sys
+from squadlib.console import SquadError, run_and_exit, script_main
+
+class Bar:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(1000):  # where Python calls the handler
+            pass
+
+@script_main
+def main(argv=None):
+    bar = Bar()
+    raise SquadError("another process ended")
+
+run_and_exit(main)
+"""
+
+
+def test_the_launchers_signal_while_the_end_is_told_makes_no_traceback():
+    """A progress bar goes with the frames of the error, and SystemExit cannot leave its __del__."""
+    done = subprocess.run([sys.executable, "-c", DYING], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "another process ended\n")

@@ -208,8 +208,11 @@ def sync_file(path: str) -> None:
 
 
 def file_digest(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise SquadError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 @contextlib.contextmanager

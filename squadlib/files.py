@@ -73,7 +73,7 @@ def fsync_dir(path: str) -> None:
             os.close(descriptor)
     except OSError as error:
         if error.errno in BROKEN_DISK:
-            raise
+            raise SquadError(describe_os_error(error, path)) from error
 
 
 def make_dirs(path: str) -> None:
@@ -203,8 +203,11 @@ def _refuse_half_pair(text: str, place: str) -> None:
 
 
 def sync_file(path: str) -> None:
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
+    try:
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+    except OSError as error:  # of a descriptor, it does not know the name
+        raise SquadError(describe_os_error(error, path)) from error
 
 
 def file_digest(path: str) -> str:

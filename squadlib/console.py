@@ -51,12 +51,15 @@ def script_main(main: Callable[..., int]) -> Callable[..., int]:
 
     @functools.wraps(main)
     def wrapper(argv: list[str] | None = None) -> int:
-        with contextlib.suppress(ValueError):  # ValueError: not in the main thread (tests)
-            signal.signal(signal.SIGTERM, _raise_terminated)
+        _on_sigterm(_raise_terminated)
         try:
-            code = main(argv)
-            sys.stdout.flush()
-            return code
+            try:
+                code = main(argv)
+                sys.stdout.flush()
+                return code
+            except BaseException:
+                _on_sigterm(signal.SIG_IGN)  # the error's frames go with what they hold: nothing can leave a __del__
+                raise
         except SquadError as error:
             logger.error("%s", error)
             return EXIT_BAD_DATA
@@ -72,8 +75,15 @@ def script_main(main: Callable[..., int]) -> Callable[..., int]:
         except (MemoryError, RecursionError) as error:
             logger.error("%s while working on the input: is the file what you think it is?", type(error).__name__)
             return EXIT_BAD_DATA
+        finally:
+            _on_sigterm(signal.SIG_DFL)
 
     return wrapper
+
+
+def _on_sigterm(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
+    with contextlib.suppress(ValueError):  # not in the main thread (tests)
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _raise_terminated(signum: int, frame: FrameType | None) -> None:

@@ -73,7 +73,7 @@ def fsync_dir(path: str) -> None:
             os.close(descriptor)
     except OSError as error:
         if error.errno in BROKEN_DISK:
-            raise
+            raise SquadError(describe_os_error(error, path)) from error
 
 
 def make_dirs(path: str) -> None:
@@ -203,13 +203,19 @@ def _refuse_half_pair(text: str, place: str) -> None:
 
 
 def sync_file(path: str) -> None:
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
+    try:
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+    except OSError as error:  # of a descriptor, it does not know the name
+        raise SquadError(describe_os_error(error, path)) from error
 
 
 def file_digest(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise SquadError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 @contextlib.contextmanager

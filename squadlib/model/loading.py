@@ -21,6 +21,8 @@ from transformers.utils import logging as transformers_logging
 
 from squadlib.console import SquadError, logger
 
+WHOLE_VOCABULARY = 0.95  # of the model's rows; a few are often left over, so that their number is a round one
+
 
 def load_config(name: str, *, model_type: str | None = None, cache_dir: str | None = None) -> PretrainedConfig:
     """The model's configuration. model_type picks the class for 2019-20 folders whose config.json does not name one."""
@@ -78,6 +80,13 @@ def load_tokenizer(
         raise SquadError(
             f"{name}: the tokenizer knows {len(tokenizer)} pieces, the model only {config.vocab_size}; they do not "
             "belong together"
+        )
+    if len(tokenizer) < WHOLE_VOCABULARY * config.vocab_size:
+        logger.warning(
+            "%s: the tokenizer knows %d pieces, the model %d; is its vocabulary cut off?",
+            name,
+            len(tokenizer),
+            config.vocab_size,
         )
     return tokenizer
 

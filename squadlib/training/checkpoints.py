@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -217,9 +218,11 @@ def removed(folder: str) -> Iterator[None]:
 
 def no_room(path: str, tensors: Iterable[torch.Tensor], error: Exception) -> SquadError:
     """What to say when tensors could not be written, which is most often a full disk."""
-    free = shutil.disk_usage(os.path.dirname(path)).free / 1e6
     there = list_checkpoints(os.path.dirname(os.path.dirname(path)))
     again = "the same command with --resume goes on from the last checkpoint" if there else "run the same command again"
+    if os.strerror(errno.EIO) in str(error):
+        return SquadError(f"{path}: could not be written ({error}); look after the disk, then {again}")
+    free = shutil.disk_usage(os.path.dirname(path)).free / 1e6
     return SquadError(
         f"{path}: could not be written ({error}); it needs {num_bytes(tensors) / 1e6:.1f} MB, {free:.1f} MB are free; "
         f"free some, then {again}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import NamedTuple, TypeVar
 
@@ -92,7 +94,8 @@ def start_processes(local_rank: int, no_cuda: bool) -> Processes:
         local_rank = int(os.environ.get("LOCAL_RANK", local_rank))
         if world > 1 and not (cuda and local_rank >= count):
             device = torch.device("cuda", max(local_rank, 0)) if cuda else None
-            dist.init_process_group("nccl" if cuda else "gloo", device_id=device)
+            with signals_end_at_once():
+                dist.init_process_group("nccl" if cuda else "gloo", device_id=device)
     except (ValueError, RuntimeError) as error:
         raise SquadError(
             f"WORLD_SIZE is {os.environ.get('WORLD_SIZE')} but the processes do not meet ({str(error)[:200]}); "
@@ -110,6 +113,23 @@ def start_processes(local_rank: int, no_cuda: bool) -> Processes:
     elif not no_cuda and torch.backends.mps.is_available():
         device = torch.device("mps")
     return Processes(dist.get_rank() if world > 1 else 0, world, device)
+
+
+@contextlib.contextmanager
+def signals_end_at_once() -> Iterator[None]:
+    """For the wait inside torch, half an hour for a process that never comes, where no handler of Python is called.
+
+    A launcher whose other process died before it came sends SIGTERM, and half a minute later SIGKILL.
+    """
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    own = {number: handler for number, handler in before.items() if callable(handler)}
+    for number in own:
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number, handler in own.items():
+            signal.signal(number, handler)
 
 
 class StopRequest:

@@ -9,6 +9,7 @@ import gzip
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,8 @@ from tiny_models import FAMILIES, load, make_tiny_model, texts_of
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN, SAMPLE = ROOT / "tests" / "golden", ROOT / "sample" / "sample-v2.0.json"
 sys.path[:0] = [str(ROOT), str(GOLDEN)]
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # in the background of a shell, which our scripts would inherit
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models are many times faster so on a busy machine
 
 

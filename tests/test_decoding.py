@@ -15,7 +15,7 @@ from processes import (
 from synthetic_logits import fingerprint, synthetic_logits
 
 from squadlib.console import SquadError
-from squadlib.model.decoding import Decoder
+from squadlib.model.decoding import Decoder, _top_positions
 from squadlib.model.prediction import PredictionFiles
 from squadlib.model.windows import make_windows
 
@@ -71,3 +71,24 @@ def test_equal_logits_everywhere_give_valid_files(model, small, tmp_path):
     run = Run(tmp_path, *eval_flags(model, small))
     assert run.wait() == 0, run.stderr
     assert len(json.loads((tmp_path / "out/predictions_.json").read_text())) == 14
+
+
+def test_the_largest_logits_in_falling_order_and_of_equal_ones_the_first():
+    logits = np.random.default_rng(0).normal(0, 1e-9, (40, 50)).astype(np.float32)
+    logits[:, ::7], logits[:, ::11], logits[:, 5::13] = 0.0, -0.0, 3e38
+    logits[:, 20:23] = -np.inf
+    for row, positions in zip(logits, _top_positions(logits, 50), strict=True):
+        assert positions.tolist() == sorted(range(50), key=lambda position: -row[position])
+
+
+def test_the_null_answer_comes_behind_spans_of_equal_score():
+    example = golden_examples()[0]
+    windows = make_windows([example], get_tokenizer(False), max_seq_length=384, max_query_length=12)
+    logits = np.full((1, 384), -9.0, np.float32)
+    logits[0, [0, 40]] = 1.0  # [CLS], and one token of the context
+    decoder = Decoder(windows, get_tokenizer(False), version_2_with_negative=True)
+    (prediction,) = decoder.decode(0, 1, logits, logits)
+    assert [candidate.text == "" for candidate in prediction.nbest[:2]] == [False, True]
+    assert prediction.null_odds == 0.0 and prediction.text == prediction.nbest[0].text
+    (without_null,) = Decoder(windows, get_tokenizer(False)).decode(0, 1, logits - 1, logits)
+    assert without_null.null_odds == 0.0

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import hashlib
 import json
 import math
+import operator
 import random
 import re
 import resource
@@ -76,7 +78,9 @@ def test_no_answer_threshold_by_hand():
     assert (results["best_exact"], results["best_exact_thresh"]) == (75.0, 0.6)  # the official cut inside the tie c, d
 
 
-def test_equal_to_the_2020_library_to_the_last_bit():
+def test_equal_to_the_2020_library_to_the_last_bit(monkeypatch):
+    # The golden figures come from a Python before 3.12, whose sum() of floats adds in order; newer ones round better.
+    monkeypatch.setattr(evaluate_v2, "sum", lambda values: functools.reduce(operator.add, values, 0), raising=False)
     expected = json.loads(gzip.decompress(golden.RESULTS.read_bytes()))
     assert len(expected) >= 1000
     for case, (arguments, results) in enumerate(zip(golden.make_cases(), expected, strict=True)):

@@ -56,3 +56,19 @@ def test_a_text_is_tokenised_once_however_often_it_is_asked_about():
     texts = tokenise(examples, PieceTable(tiny_tokenizer("bert", TEXTS)), 64)
     assert len(texts.contexts.first) == 3 and len(texts.questions.first) == 2
     assert texts.context_row.tolist() == [0, 1] * 3 and texts.question_row.tolist() == [0] * 6
+
+
+@pytest.mark.parametrize("family", ["bert", "xlm-roberta"])
+def test_a_tokenizer_file_that_asks_for_cutting_and_padding_is_not_heard(family):
+    plain, sentence_encoder = tiny_tokenizer(family, TEXTS), tiny_tokenizer(family, TEXTS)
+    sentence_encoder.backend_tokenizer.enable_truncation(4)
+    sentence_encoder.backend_tokenizer.enable_padding(length=4)
+    wanted, heard = PieceTable(plain).contexts(TEXTS), PieceTable(sentence_encoder).contexts(TEXTS)
+    assert [heard[row].tolist() for row in range(len(TEXTS))] == [wanted[row].tolist() for row in range(len(TEXTS))]
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta"])
+def test_places_of_a_word_have_no_special_tokens(family):
+    table = PieceTable(tiny_tokenizer(family, TEXTS))
+    for word in ("Haarlem", "(the", "owner)"):
+        assert len(table.places(word)) == len(table.contexts([word])[0])

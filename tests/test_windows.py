@@ -124,6 +124,16 @@ def test_maximum_context_is_2020s_for_wide_windows_too(width, stride):
         assert [flags.tolist() for flags in windows.max_context(example)] == max_context_of_2020(spans)
 
 
+def test_maximum_context_of_a_short_last_window():
+    example = golden_examples()[0]
+    growing = [example._replace(context=" ".join(["the"] * count)) for count in range(350, 520, 3)]
+    windows = make_windows(growing, get_tokenizer(False), max_seq_length=384, doc_stride=300, max_query_length=12)
+    for number in range(len(growing)):
+        block = slice(*windows.first_window[number : number + 2])
+        spans = list(zip(windows.start[block].tolist(), windows.length[block].tolist(), strict=True))
+        assert [flags.tolist() for flags in windows.max_context(number)] == max_context_of_2020(spans)
+
+
 def test_a_blank_context_has_no_window():
     examples = [example._replace(context=" \n", answers=()) for example in golden_examples()[:2]] + golden_examples()[
         :1

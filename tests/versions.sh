@@ -32,7 +32,7 @@ run_row() { # PYTHON:TORCH:TRANSFORMERS
     result="pip could not install, see $folder.log"
   else
     OMP_NUM_THREADS=1 "$folder/bin/python" -m pytest -p no:cacheprovider >"$folder.log" 2>&1
-    result=$(tail -n 1 "$folder.log")
+    result=$(grep -E '[0-9]+ (passed|failed)' "$folder.log" | tail -n 1)
   fi
   echo "| $python | $torch | $transformers | $result |"
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import NamedTuple, TypeVar
@@ -94,7 +95,7 @@ def start_processes(local_rank: int, no_cuda: bool) -> Processes:
         local_rank = int(os.environ.get("LOCAL_RANK", local_rank))
         if world > 1 and not (cuda and local_rank >= count):
             device = torch.device("cuda", max(local_rank, 0)) if cuda else None
-            with signals_end_at_once():
+            with signals_end_at_once(), _nothing_on_stdout():
                 dist.init_process_group("nccl" if cuda else "gloo", device_id=device)
     except (ValueError, RuntimeError) as error:
         raise SquadError(
@@ -130,6 +131,20 @@ def signals_end_at_once() -> Iterator[None]:
     finally:
         for number, handler in own.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _nothing_on_stdout() -> Iterator[None]:
+    """Gloo of torch 2.10 prints a line of its own there, where only results belong."""
+    sys.stdout.flush()
+    stdout = os.dup(1)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+    try:
+        yield
+    finally:
+        os.dup2(stdout, 1)
+        os.close(stdout)
 
 
 class StopRequest:

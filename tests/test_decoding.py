@@ -90,5 +90,6 @@ def test_the_null_answer_comes_behind_spans_of_equal_score():
     (prediction,) = decoder.decode(0, 1, logits, logits)
     assert [candidate.text == "" for candidate in prediction.nbest[:2]] == [False, True]
     assert prediction.null_odds == 0.0 and prediction.text == prediction.nbest[0].text
-    (without_null,) = Decoder(windows, get_tokenizer(False)).decode(0, 1, logits - 1, logits)
+    without = Decoder(windows, get_tokenizer(False), version_2_with_negative=False)
+    (without_null,) = without.decode(0, 1, logits, logits)
     assert without_null.null_odds == 0.0

@@ -9,6 +9,7 @@ import stat
 from types import SimpleNamespace
 
 import pytest
+import torch
 from conftest import ROOT
 from processes import Run, flags, write_small_squad
 
@@ -16,7 +17,13 @@ import run_squad
 from squadlib.console import SquadError
 from squadlib.files import atomic_write, check_output_path
 from squadlib.model.loading import load_config, load_model
-from squadlib.training.checkpoints import check_space, list_checkpoints, newest_checkpoint
+from squadlib.training.checkpoints import (
+    check_space,
+    list_checkpoints,
+    newest_checkpoint,
+    no_room,
+    state_digest,
+)
 
 TINY_BERT = str(ROOT / "tests" / "golden" / "tiny_bert")
 GIGABYTE = 10**9
@@ -121,6 +128,17 @@ def test_no_room_is_told_before_the_first_step(tmp_path, monkeypatch, capsys):
     assert run_squad.main(flags("--max_steps", 1)) == 1
     assert "free some, raise --save_steps or set --save_total_limit 1" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists() and not (tmp_path / "out/model.safetensors").exists()
+
+
+def test_a_full_disk_is_told_with_what_is_needed_and_what_is_free(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1_500_000))
+    error = no_room(str(tmp_path / "optimizer.pt"), [torch.zeros(500_000)], OSError("No space left on device"))
+    assert "it needs 2.0 MB, 1.5 MB are free; free some, then run the same command again" in str(error)
+
+
+def test_a_state_whose_keys_are_in_another_order_is_the_same():
+    assert state_digest({"step": 5, "epoch": 1}) == state_digest({"epoch": 1, "digest": "old", "step": 5})
+    assert state_digest({"step": 5}) != state_digest({"step": 6})
 
 
 @pytest.mark.parametrize("key", ["_attn_implementation", "attn_implementation", "_experts_implementation"])

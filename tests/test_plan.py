@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
+
+import numpy as np
 import torch
 
-from squadlib.training.plan import epoch_order, learning_rate_factor, make_plan
+from squadlib.training.plan import epoch_order, learning_rate_factor, make_plan, set_seed
 
 
 def test_plan_honours_fractions_and_leftovers():
@@ -14,11 +17,21 @@ def test_plan_honours_fractions_and_leftovers():
     assert [len(batch) for batch in plan.micro_batches(range(21), 1)] == [4, 1]
     assert make_plan(5, 8, 16, 0.5, -1).total_updates == 1
     assert make_plan(5, 8, 1, 3, 7).total_updates == 7
+    assert (make_plan(5, 8, 1, 3, 0).total_updates, make_plan(5, 8, 1, 3, 1).total_updates) == (3, 1)
 
 
 def test_learning_rate_warms_up_and_decays():
     factors = [learning_rate_factor(step, 2, 6) for step in range(7)]
     assert factors == [0.0, 0.5, 1.0, 0.75, 0.5, 0.25, 0.0]
+
+
+def test_a_seed_sets_all_generators_and_may_be_longer_than_numpys():
+    drawn = []
+    for _ in range(2):
+        set_seed(2**32 + 5)
+        drawn.append((random.random(), np.random.random(), torch.rand(()).item()))
+    np.random.seed(5)
+    assert drawn[0] == drawn[1] and drawn[0][1] == np.random.random()
 
 
 def test_order_of_an_epoch_is_that_of_the_loader_of_2020():

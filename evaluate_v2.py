@@ -529,6 +529,7 @@ def signature(args: argparse.Namespace, pred_file: str, golds: Golds) -> str:
     import hashlib
 
     fields = {"data": args.data_file, "pred": pred_file, "na_prob": args.na_prob_file, "null_odds": args.null_odds_file}
+    fields |= {"compared_with": args.pred_file[0]} if args.compare and pred_file != args.pred_file[0] else {}
     parts = []
     for name, path in fields.items():
         if path:

@@ -24,7 +24,11 @@ QUESTION_WORDS = {  # words of one group between spaces, its name first
     " waar/waarin/waarmee/waarvan/waarvoor/waardoor/waarop/waaruit",
 }
 OTHER = "other"
-FEWEST_STARTS = 0.01  # of the questions begin with a word, where it makes a group in other languages
+FEWEST, RARER = (
+    0.01,
+    10,
+)  # in other languages: share of the questions that have a word, and how much rarer contexts have it
+WORD = r"[^\s!-/:-@\[-`{-~¿¡„“”‚‘’«»。、，？！؟،।]+"  # \w would cut Hindi and Thai at their vowel signs
 ANSWER_WORDS = {1: "1 word", 2: "2 words", 4: "3-4 words", 9: "5-9 words", math.inf: "10 or more words"}  # up to
 
 
@@ -42,14 +46,13 @@ def by_answerable(questions: Sequence[Question]) -> Groups:
 
 
 def by_question_word(questions: Sequence[Question]) -> Groups:
-    """By the first question word of a known language, else by the first word of the question where that is frequent."""
-    words = [re.findall(r"\w+", (question.text or "").lower()) for question in questions]
+    """By the first question word of a known language, else by the word that is most typical of questions."""
+    words = [split(question.text) for question in questions]
     labels = max((label_by_list(words, forms) for forms in QUESTION_WORDS.values()), key=num_labelled)
     if 2 * num_labelled(labels) < len(questions):
-        starts = Counter(some[0] for some in words if some)
-        frequent = {word for word, count in starts.items() if count >= FEWEST_STARTS * len(questions)}
-        labels = [some[0] if some and some[0] in frequent else None for some in words]
-    if not num_labelled(labels):
+        contexts = {question.context for question in questions}
+        labels = label_by_rates(words, [word for context in contexts for word in split(context)])
+    if 2 * num_labelled(labels) < len(questions):
         return {}
     groups = collect(label or OTHER for label in labels)
     return dict(sorted(groups.items(), key=lambda item: (item[0] == OTHER, -len(item[1]), item[0])))
@@ -59,6 +62,20 @@ def label_by_list(questions: Iterable[list[str]], forms: str) -> list[str | None
     """For each question, a list of words, the name of its first question word. forms: a value of QUESTION_WORDS."""
     names = {form: group.split("/")[0] for group in forms.split() for form in group.split("/")}
     return [next((names[word] for word in words if word in names), None) for words in questions]
+
+
+def label_by_rates(questions: Sequence[list[str]], in_contexts: Sequence[str]) -> list[str | None]:
+    """For each question its word that is RARER in contexts by the largest factor, of those FEWEST questions have."""
+    counts, others = Counter(word for words in questions for word in set(words)), Counter(in_contexts)
+    share = (len(in_contexts) + 1) / max(1, sum(map(len, questions)))
+    fewest = max(2, FEWEST * len(questions))
+    rates = {word: count / (others[word] + 1) * share for word, count in counts.items() if count >= fewest}
+    typical = {word: rate for word, rate in rates.items() if rate >= RARER}
+    return [max(filter(typical.get, words), key=lambda word: typical[word], default=None) for words in questions]
+
+
+def split(text: str | None) -> list[str]:
+    return re.findall(WORD, (text or "").lower())
 
 
 def num_labelled(labels: Sequence[str | None]) -> int:
@@ -114,7 +131,7 @@ GROUPINGS: dict[str, Callable[[Sequence[Question]], Groups]] = {
 }
 DEFAULT = [name for name in GROUPINGS if name != "article"]  # of which there may be hundreds
 MISSING = {  # why a grouping finds nothing to go by
-    "question_word": "the questions have no frequent first words",
+    "question_word": "the questions have no typical words in common",
     "answer_length": "no question has an answer",
     "context_length": "there are no contexts",
     "confidence": 'no answer has a "confidence", which clean_squad.py --write_confidence writes',
@@ -141,7 +158,7 @@ def add_breakdown(
     for grouping in groupings or DEFAULT:
         groups = GROUPINGS[grouping](described)
         title = grouping.replace("_", " ")
-        if groups:
+        if len(groups) > 1 or (groups and groupings):
             for name, (_, columns) in scored.items():
                 breakdowns[name][grouping] = figures_of(groups, columns)
             tables.append(breakdown_table(title, {name: found[grouping] for name, found in breakdowns.items()}))

@@ -144,7 +144,8 @@ def describe_draws(num_questions: int, clusters: Sequence[str] | None, trials: i
     num_units = len(set(clusters)) if clusters else num_questions
     texts = [f"{trials:,} trials each, drawn by {'article' if clusters else 'question'} ({num_units:,})"]
     if num_units < math.log2(trials):
-        texts.append(f"p randomisation of so few cannot be below {2.0 ** (1 - num_units):.2g}")
+        floor = f"{2.0 ** (1 - num_units):.2g}"
+        texts.append(f"so few say little: p randomisation cannot be below {floor}, p bootstrap is too low")
     if num_comparisons > 1:
         texts.append(f"p is not corrected for {num_comparisons} comparisons")
     return f"{'; '.join(texts)}."

@@ -37,7 +37,7 @@ NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 VERSION = "1.0"  # part of the signature: raise it when a figure can change
 ARTICLES = {"en": ("a", "an", "the"), "nl": ("de", "het", "een")}  # words that the normalisation drops
 DROP_PUNCTUATION = str.maketrans("", "", "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")  # ASCII punctuation, as in `string`
-UNSPACED = re.compile("[\u0e00-\u0e7f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]{2}")  # Thai, Khmer, Japanese, Chinese
+UNSPACED = "[\u0e00-\u0e7f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]{2}"  # Thai, Khmer, Japanese, Chinese
 BOOTSTRAP_SEED = 42
 MIN_RESAMPLES, COMPARE_TRIALS = 100, 10_000
 BREAKDOWNS = ("answerable", "question_word", "answer_length", "context_length", "confidence", "article")
@@ -55,7 +55,7 @@ Texts = Mapping[str, object]  # question id -> predicted answer, "" for none; ch
 Numbers = dict[str, float]  # question id -> score, probability or null odds; or name -> figure
 Results = dict[str, object]  # name -> figure, interval [low, high], or more figures by name
 Columns = dict[str, list[float]]  # "exact" and "f1" -> score of every question, 0 to 100, in file order
-Scored = dict[str, tuple[Results, Columns]]  # by the name of a prediction file
+Evaluation = tuple[Results, Columns]  # of a prediction file
 Question = tuple[str, object, object, object]  # place for an error, question, its article, its paragraph; a row thrice
 
 
@@ -76,7 +76,8 @@ def normalise_all(texts: set[str], language: str = "en") -> dict[str, list[str]]
     """The words of `normalise_answer(text)` for every text, many times faster.
 
     Plain ASCII texts are lower-cased and freed of punctuation in one string; in them an article is a word between
-    spaces. Beside other characters ("‘the’", tabs) only the regular expression finds it.
+    spaces. Beside other characters ("‘the’", tabs) only the regular expression finds it. language: a key of ARTICLES,
+    or a name in squadlib/scoring/normalisation.py.
     """
     if language not in ARTICLES:
         from squadlib.scoring.normalisation import normalise
@@ -258,7 +259,7 @@ def precision_recall(golds: Golds, scores: Numbers, na_probs: Numbers) -> tuple[
     return 100.0 * average, precisions, recalls
 
 
-def bootstrap_interval(scores: list[float], num_resamples: int, articles: Sequence[str] | None = None) -> list[float]:
+def bootstrap_interval(scores: list[float], num_resamples: int, articles: Sequence[str] = ()) -> list[float]:
     """[low, high]: the middle 95 % of the mean over `num_resamples` draws of the questions, or of whole articles.
 
     The same scores give the same interval everywhere: numpy has frozen the numbers that RandomState draws.
@@ -678,9 +679,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--signature", action="store_true", help=line)
     add("--markdown", action="store_true", help="print a Markdown table: EM/F1, HasAns, NoAns")
     rule = (
-        "what does not count in an answer: en, a/an/the (default, the published rule); nl, de/het/een; rules of other"
+        "articles that do not count: en a/an/the (default, the published rule), nl de/het/een; or the rules of another"
     )
-    add("--normalisation", default="en", metavar="RULE", help=f"{rule} data sets, as mlqa-de, mkqa-nl, mkqa-th")
+    add("--normalisation", default="en", metavar="RULE", help=f"{rule} data set: mlqa-de, mkqa-nl, mkqa-th, …")
     tests = "test the difference of each prediction file to the first: paired approximate randomisation and bootstrap"
     add("--compare", action="store_true", help=f"{tests}, {COMPARE_TRIALS:,} trials each (needs numpy)")
     unit = "--compare and --bootstrap draw whole articles, because questions about one text are not independent"
@@ -718,9 +719,7 @@ def check_args(args: argparse.Namespace) -> list[str]:
     return faults
 
 
-def evaluate_file(
-    args: argparse.Namespace, pred_file: str, golds: Golds, articles: Sequence[str] | None
-) -> tuple[Results, Columns]:
+def evaluate_file(args: argparse.Namespace, pred_file: str, golds: Golds, articles: list[str]) -> Evaluation:
     """The results of one prediction file and its scores; writes its score rows and images where asked for."""
     predictions = read_by_id(pred_file, "predictions", "prediction_text")
     try:
@@ -741,8 +740,10 @@ def evaluate_file(
     if args.out_image_dir and (rankings or args.breakdown is None):
         figures |= draw_images(args.out_image_dir, golds, exact, f1, rankings)
     results: Results = {**figures}
-    final = zip(("exact", "f1"), apply_no_ans_threshold(golds, exact, f1, na_probs, args.na_prob_thresh), strict=True)
-    columns = {name: [100.0 * score for score in scores.values()] for name, scores in final}
+    columns: Columns = {}
+    if args.bootstrap or args.compare or args.breakdown is not None:
+        final = apply_no_ans_threshold(golds, exact, f1, na_probs, args.na_prob_thresh)
+        columns = {"exact": [100.0 * n for n in final[0].values()], "f1": [100.0 * n for n in final[1].values()]}
     for name, column in columns.items() if args.bootstrap else ():
         results[f"{name}_ci95"] = bootstrap_interval(column, args.bootstrap, articles)
     if args.out_scores_file:
@@ -769,14 +770,18 @@ def name_articles(args: argparse.Namespace, questions: list[Question]) -> list[s
 
 
 def add_tables(
-    args: argparse.Namespace, golds: Golds, questions: list[Question], articles: Sequence[str] | None, scored: Scored
+    args: argparse.Namespace,
+    golds: Golds,
+    questions: list[Question],
+    articles: list[str],
+    scored: dict[str, Evaluation],
 ) -> list[str]:
     """The tables of --compare and --breakdown; their figures become a part of the results."""
     tables = []
     if args.compare:
         from squadlib.scoring.comparison import add_comparison
 
-        tables.append(add_comparison(scored, articles, COMPARE_TRIALS, BOOTSTRAP_SEED))
+        tables.append(add_comparison(scored, articles or None, COMPARE_TRIALS, BOOTSTRAP_SEED))
     if args.breakdown is not None:
         from squadlib.scoring.breakdown import add_breakdown, plots
 
@@ -794,7 +799,7 @@ def note_unsplit(golds: Golds, language: str) -> None:
     texts = [answers[0] for answers in golds.values() if answers]
     if 2 * sum(map(str.isascii, texts)) < len(texts):
         words = normalise_all(set(texts), language)
-        if 2 * (count := sum(any(map(UNSPACED.search, words[text])) for text in texts)) > len(texts):
+        if 2 * (count := sum(any(re.search(UNSPACED, word) for word in words[text]) for text in texts)) > len(texts):
             fault = f"{count} of {len(texts)} gold answers are in a script without spaces, and F1 counts whole answers"
             note(f"{fault}; use --normalisation mkqa-th, mkqa-zh, mkqa-ja or mkqa-km")
 
@@ -829,7 +834,7 @@ def main(argv: list[str] | None = None) -> int:
             parser.exit(EXIT_USAGE, "".join(f"{parser.prog}: error: {fault}\n" for fault in faults))
         questions = list(read_questions(args.data_file)) if args.cluster or args.breakdown is not None else []
         golds = read_golds(args.data_file, questions)
-        articles = name_articles(args, questions) if args.cluster else None
+        articles = name_articles(args, questions) if args.cluster else []
         note_unsplit(golds, args.normalisation)
         evaluations = [evaluate_file(args, pred_file, golds, articles) for pred_file in args.pred_file]
         names = list(map(model_name, args.pred_file))

@@ -181,11 +181,11 @@ def figures_of(groups: Groups, columns: Mapping[str, Sequence[float]]) -> dict[s
 def breakdown_table(title: str, by_file: Mapping[str, Mapping[str, Figures]]) -> str:
     """Markdown: a row a group, a column a prediction file. by_file: name -> the file's figures."""
     rows = [[title, "questions", *(f"{name} EM/F1" for name in by_file)]]
-    rows.append(["---"] * len(rows[0]))
     for label, first in next(iter(by_file.values())).items():
         scores = [f"{figures[label]['exact']:.2f}/{figures[label]['f1']:.2f}" for figures in by_file.values()]
         rows.append([label, str(first["total"]), *scores])
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows)
+    lines = [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows]
+    return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])
 
 
 def plots(plt: ModuleType, results: Mapping[str, Any]) -> Iterator[str]:

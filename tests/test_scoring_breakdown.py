@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 
-from squadlib.scoring.breakdown import DEFAULT, GROUPINGS, add_breakdown, figures_of
+from squadlib.scoring.breakdown import DEFAULT, GROUPINGS, add_breakdown, figures_of, plots
 from squadlib.scoring.questions import article_fault, article_names, describe
 
 
@@ -103,6 +105,16 @@ def test_groups_of_each_kind_add_up_to_the_questions_they_divide():
     asked_for = add_breakdown(scored, questions, [None, 1, 2, 3], ["article", "confidence"])
     assert "| a/b | 1 | 100.00/100.00 | 100.00/100.00 |" in asked_for[0]
     assert asked_for[1].startswith("No breakdown by confidence: no answer has")
+
+
+def test_plots_have_a_bar_for_each_group_and_metric():
+    drawn = mock.MagicMock()
+    drawn.subplots.return_value = (None, drawn.axes)
+    figures = {"who": {"total": 1200, "exact": 50.0, "f1": 75.0}, "other": {"total": 1, "exact": 0.0, "f1": 0.0}}
+    assert list(plots(drawn, {"breakdown": {"question_word": figures}})) == ["question_word"]
+    bars = [(call.kwargs["label"], call.args[1]) for call in drawn.axes.barh.call_args_list]
+    assert bars == [("EM", [50.0, 0.0]), ("F1", [75.0, 0.0])]
+    drawn.axes.set_yticks.assert_called_once_with(range(2), ["who (1,200)", "other (1)"])
 
 
 def test_a_single_group_is_shown_only_when_asked_for():

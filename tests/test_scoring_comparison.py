@@ -9,7 +9,7 @@ import random
 import numpy as np
 import pytest
 
-from squadlib.scoring.comparison import Sample, add_comparison, compare, interval, make_sample
+from squadlib.scoring.comparison import Sample, add_comparison, compare, interval, make_sample, resampled_means
 
 TRIALS, SEED = 10_000, 42
 
@@ -112,10 +112,24 @@ def test_articles_of_one_question_are_questions():
 
 def test_many_trials_in_little_memory_are_the_same_draws(monkeypatch):
     draw = np.random.RandomState(6)
-    first, second = columns(draw, 300), columns(draw, 300)
-    expected = compare(first, second, None, TRIALS, SEED)
-    monkeypatch.setattr("squadlib.scoring.comparison.MOST_DRAWN", 100)
-    assert compare(first, second, None, TRIALS, SEED) == expected
+    sample, drawn = make_sample(columns(draw, 300) - columns(draw, 300), None), []
+    expected = resampled_means(sample, 1000, np.random.RandomState(SEED))
+    monkeypatch.setattr("squadlib.scoring.comparison.MOST_DRAWN", 200)
+
+    class Recorder(np.random.RandomState):
+        def multinomial(self, *args, size):
+            drawn.append(size * len(sample.counts))
+            return super().multinomial(*args, size=size)
+
+    assert resampled_means(sample, 1000, Recorder(SEED)).tolist() == expected.tolist()
+    assert len(drawn) > 10 and max(drawn) <= 200
+
+
+def test_intervals_are_the_middle_95_percent():
+    # of 100 questions, half of them right, a draw has 40 or less with p 0.028, 39 or less with 0.018, and so above
+    scores = np.array([[100.0]] * 50 + [[0.0]] * 50)
+    assert compare(np.zeros((100, 1)), scores, None, TRIALS, SEED)[0]["ci95"] == [40, 60]
+    assert interval(scores[:, 0].tolist(), list(map(str, range(100))), TRIALS, SEED) == [40, 60]
 
 
 def test_equal_units_are_kept_once():

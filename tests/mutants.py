@@ -48,6 +48,10 @@ DECODING, ANSWER_TEXT = "squadlib/model/decoding.py", "squadlib/model/answer_tex
 OPTIMISATION = "squadlib/training/optimisation.py"
 SURVIVORS = {  # (module, altered line): why no test can notice it
     (COMPARISON, "if num_units <= math.log2(trials):"): "the logarithm of the trials is no whole number",
+    (
+        COMPARISON,
+        "return (np.sum(np.abs(means) > np.abs(found) - TOLERANCE, axis=0) + 1) / (len(means) + 1)",
+    ): "no mean is beside the found one by just the tolerance",
     (WINDOWS, "kept = spans[:, 1] > DROPPED"): "both ends of a span are DROPPED, or none",
     (
         WINDOWS,

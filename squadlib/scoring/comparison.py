@@ -52,7 +52,7 @@ def make_sample(scores: np.ndarray, clusters: Sequence[str] | None) -> Sample:
         order = np.lexsort((*scores.T, units))  # so that sums do not depend on the order of the questions
         rows, table = table, np.zeros((len(names), table.shape[1]))
         np.add.at(table, units[order], rows[order])
-    table, counts = np.unique(table.round(DECIMALS) + 0.0, axis=0, return_counts=True)  # -0.0 + 0.0 is 0.0
+    table, counts = np.unique(table.round(DECIMALS), axis=0, return_counts=True)
     return Sample(table[:, :-1], table[:, -1], counts)
 
 
@@ -72,7 +72,7 @@ def compare(
     resampled = resampled_means(sample, trials, random)
     p_swapped = share_beyond(swapped, found)
     p_resampled = share_beyond(resampled - found, found)
-    edges = np.sort(sign * np.percentile(resampled, [2.5, 97.5], axis=0), axis=0)
+    edges = np.sort(sign * np.percentile(resampled, [2.5, 97.5], axis=0), axis=0) + 0.0  # no -0.0
     return [
         {
             "difference": float(sign * found[metric] + 0.0),

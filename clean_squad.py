@@ -36,13 +36,15 @@ CHUNK_CHARS = 300_000  # of paragraphs that are worked on at a time
 FEW_PAIRS = 1000  # with fewer sentence pairs than this the learned translations are weak
 
 
-def plain_document(document: TranslatedDocument, outcomes: list[list[QuestionOutcome]]) -> dict[str, object]:
+def plain_document(
+    document: TranslatedDocument, outcomes: list[list[QuestionOutcome]], with_confidence: bool = False
+) -> dict[str, object]:
     """The SQuAD document of the kept questions. outcomes: those of each paragraph, in file order."""
     articles, of_paragraph = [], iter(outcomes)
     for article in document.articles:
         paragraphs = []
         for paragraph in article.paragraphs:
-            questions = [plain_question(outcome) for outcome in next(of_paragraph) if outcome.kept]
+            questions = [plain_question(outcome, with_confidence) for outcome in next(of_paragraph) if outcome.kept]
             if questions:
                 paragraphs.append({"context": paragraph.target, "qas": questions})
         if paragraphs:
@@ -117,6 +119,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="drop answers below this, 0 to 1; raise it for fewer but surer answers (default: %(default)s; align only)",
     )
     output = parser.add_argument_group("output and logging")
+    beside = 'write "confidence" beside each answer, for evaluate_v2.py --breakdown'
+    output.add_argument("--write_confidence", action="store_true", help=beside)
     output.add_argument("--report_file", help="write the printed report here as JSON")
     output.add_argument("--dropped_file", help="write the dropped questions with their reasons here as JSON")
     return parser
@@ -154,7 +158,8 @@ def main(argv: list[str] | None = None) -> int:
     notes = [note for paragraph in document.paragraphs for note in paragraph.notes]
     min_confidence = args.min_confidence if aligner else None
     report = build_report(questions, notes, Settings(args.input_file, args.output_file, args.method, min_confidence))
-    write_json(args.output_file, plain_document(document, outcomes), ensure_ascii=False)
+    plain = plain_document(document, outcomes, args.write_confidence)
+    write_json(args.output_file, plain, ensure_ascii=False)
     if args.dropped_file:
         write_json(args.dropped_file, [dropped_question(o) for o in questions if not o.kept], ensure_ascii=False)
     if args.report_file:

@@ -23,7 +23,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from evaluate_v2 import best_thresholds, markdown_table, squad_evaluate
+from evaluate_v2 import best_thresholds, markdown_table, score_answers, squad_evaluate
 from squadlib.console import (
     EXIT_OK,
     EXIT_USAGE,
@@ -147,6 +147,12 @@ def add_task_flags(group: Group) -> None:
     group.add_argument("--evaluate_during_training", action="store_true", help="score at every logging step too")
     group.add_argument("--eval_all_checkpoints", action="store_true", help="score every checkpoint-N of output_dir too")
     group.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="with --do_eval: fit what pipeline's scores are worth on half of the questions; calibration.json beside "
+        "the model",
+    )
+    group.add_argument(
         "--version_2_with_negative",
         action="store_true",
         default=None,
@@ -181,6 +187,7 @@ def add_answer_flags(group: Group) -> None:
     group.add_argument("--question", metavar="TEXT", help="answer this from the context; a line of JSON on stdout")
     group.add_argument("--context", metavar="TEXT", help="text that may hold the answer to --question")
     group.add_argument("--context_file", metavar="FILE", help="the same from a text file (- for standard input)")
+    group.add_argument("--no_calibration", action="store_true", help="leave the model's calibration.json out")
 
 
 def add_optimisation_flags(group: Group) -> None:
@@ -260,15 +267,30 @@ def check_task(args: argparse.Namespace) -> list[str]:
         faults.append(f"{scoring} needs --predict_file (or --data_dir with dev-v2.0.json)")
     if args.context is not None or args.context_file:
         faults.append("--context needs a --question")
+    faults += check_calibration(args)
     if args.cleaning_report and not os.path.isfile(args.cleaning_report):
         faults.append(f"--cleaning_report {args.cleaning_report} is not there; name clean_squad.py's --report_file")
+    return faults
+
+
+def check_calibration(args: argparse.Namespace) -> list[str]:
+    """Faults of --calibrate, which is fitted on what is scored and written beside the model."""
+    if not args.calibrate:
+        return []
+    faults = [] if args.do_eval else ["--calibrate is fitted on the scored questions; add --do_eval"]
+    folder = args.model_name_or_path
+    if not args.do_train and folder and not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
+        faults.append(
+            f"--calibrate writes beside the model, and {folder} is not a folder that can be written to; copy the model "
+            "into one"
+        )
     return faults
 
 
 def check_answering(args: argparse.Namespace) -> list[str]:
     """Faults of a run that answers without scoring: one --question, or the --predict_file of --do_predict."""
     faults = [] if args.model_name_or_path else ["--model_name_or_path is required"]
-    if args.do_train or args.do_eval:
+    if args.do_train or args.do_eval or args.calibrate:
         faults.append("--do_predict and --question answer without scoring; give them without --do_train and --do_eval")
     if args.question is None:
         if args.context is not None or args.context_file:
@@ -450,13 +472,15 @@ def answer(args: argparse.Namespace, argv: list[str]) -> int:
         records = read_questions("-" if "-" in args.predict_file else next(iter(predict_files(args).values())))
     with garbage_collector_off():
         from squadlib.model.answering import pipeline
+        from squadlib.model.calibration import load_calibration
         from squadlib.model.loading import load_config_and_tokenizer, load_model
 
         parts = args.config_name, args.tokenizer_name, args.model_type, args.do_lower_case, args.cache_dir
         config, tokenizer = load_config_and_tokenizer(args.model_name_or_path, *parts)
         model = load_model(args.model_name_or_path, config, cache_dir=args.cache_dir)
+        calibration = None if args.no_calibration else load_calibration(args.model_name_or_path, model)
     device = "cpu" if args.no_cuda else None
-    qa = pipeline(model=model, tokenizer=tokenizer, device=device, **answer_options(argv))
+    qa = pipeline(model=model, tokenizer=tokenizer, device=device, calibration=calibration, **answer_options(argv))
     with progress_bar(total=len(records), unit="question", desc="Answering") as bar:
         for first in range(0, len(records), ANSWER_BLOCK):
             block = records[first : first + ANSWER_BLOCK]
@@ -485,7 +509,7 @@ def run(args: argparse.Namespace, argv: list[str], stack: contextlib.ExitStack) 
     with garbage_collector_off():
         from squadlib.model.decoding import DecodingSettings
         from squadlib.model.windows import WindowSettings, make_training_windows, make_windows
-        from squadlib.training import fine_tuning, model_card
+        from squadlib.training import confidence, fine_tuning, model_card
         from squadlib.training.checkpoints import locked_output_dir
         from squadlib.training.evaluation import Evaluation
         from squadlib.training.plan import TrainingSettings
@@ -516,6 +540,14 @@ def run(args: argparse.Namespace, argv: list[str], stack: contextlib.ExitStack) 
     if args.do_eval:
         others = fine_tuning.score_checkpoints(evaluations, loading) if args.eval_all_checkpoints else {}
         outcomes = {evaluation.name: evaluation.run(runner) for evaluation in evaluations}
+        if args.calibrate:
+            data = {name: dev_data[path] for name, path in dev_files.items()}
+            metric = confidence.Metric(score_answers, best_thresholds)
+            trust = confidence.calibrate(runner, tokenizer, data, decoding.version_2_with_negative, metric, processes)
+            if trust:
+                outcomes = confidence.with_figures(outcomes, trust)
+                trust.save(args.output_dir if training else args.model_name_or_path, runner.model)
+                fine_tuning.log_calibration(trust, outcomes, facts, training)
         results = report(others, outcomes, args.output_dir, training)
     if training and processes.is_main:
         card = settings(model_card.CardSettings, flags)

@@ -14,11 +14,13 @@ from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
 from squadlib.console import SquadError, logger
 from squadlib.files import JsonObject
+from squadlib.model.calibration import remove_foreign_calibration
 from squadlib.model.layout import LONGEST, MAX_LENGTH, WindowModel
 from squadlib.model.loading import load_config, load_config_and_tokenizer, load_model, num_positions
 from squadlib.model.trial import choose_layout
 from squadlib.model.windows import Windows
 from squadlib.training.checkpoints import check_space, list_checkpoints, save_final_model
+from squadlib.training.confidence import Report
 from squadlib.training.embedding_rows import whole_model
 from squadlib.training.evaluation import Evaluation, Outcome
 from squadlib.training.loop import Trainer
@@ -187,6 +189,8 @@ class FineTuning:
         if processes.is_main:
             save_final_model(settings.output_dir, self.runner.model, self.tokenizer, self.flags)
             logger.info("Saved the model to %s", settings.output_dir)
+            if old := remove_foreign_calibration(settings.output_dir, self.runner.model):
+                logger.warning("removed %s, the calibration of the model that was here before", old)
         processes.barrier()
         if trainer.stop.asked:  # behind the last step
             raise SystemExit(128 + trainer.stop.asked)
@@ -233,3 +237,14 @@ def score_checkpoints(evaluations: list[Evaluation], settings: ModelSettings) ->
             found = evaluation.run(runner, str(step)).results
             results[evaluation.name] |= {f"{key}_{step}": value for key, value in found.items()}
     return results
+
+
+def log_calibration(report: Report, outcomes: dict[str, Outcome], facts: str, training: FineTuning | None) -> None:
+    """The calibration in TensorBoard: in the log of the training, or with the scores in one of its own, at step 0."""
+    if training and training.log:
+        training.log.calibration(training.state.step, report)
+        return
+    log = TrainingLog(None, 0, facts, [*outcomes])
+    log.evaluation(0, outcomes, report.with_null)
+    log.calibration(0, report)
+    log.writer.close()

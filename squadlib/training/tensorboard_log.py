@@ -19,7 +19,9 @@ from torch.utils.tensorboard.summary import hparams
 
 from squadlib.console import SquadError, describe_os_error, escape_markdown, logger
 from squadlib.files import JsonObject
+from squadlib.training.confidence import Report, reliability, risks, tables
 from squadlib.training.evaluation import Outcome, average
+from squadlib.training.plots import chart
 
 NUM_SAMPLES = 8  # questions shown in TensorBoard
 HPARAMS = """model_type model_name_or_path train_file learning_rate num_train_epochs max_steps warmup_steps weight_decay
@@ -117,6 +119,26 @@ class TrainingLog:
             for name, group in ("HasAns", odds[has_answer]), ("NoAns", odds[~has_answer]):
                 if len(group):
                     self.writer.add_histogram(f"eval_null_odds{behind}/{name}", group, step)
+
+    def calibration(self, step: int, report: Report) -> None:
+        """Is a score the share of right answers, and how many are wrong among those with the highest scores?"""
+        with self._writing():
+            self.writer.add_text("calibration/groups", tables(report), step)
+            for name in report.after:
+                sides = {"before": report.before[name], "after": report.after[name]}
+                lines = {side: reliability(scores)[:2] for side, scores in sides.items()}
+                pictures = {
+                    "reliability": chart(f"Reliability {name}", "score", "exactly right", lines, diagonal=True),
+                    "risk_coverage": chart(
+                        f"Risk against coverage {name}",
+                        "share of the questions that is answered",
+                        "wrong",
+                        {side: risks(scores) for side, scores in sides.items()},
+                    ),
+                }
+                for kind, picture in pictures.items():
+                    tag = f"calibration/{kind}{'/' * bool(name)}{name}"
+                    self.writer.add_image(tag, picture, step, dataformats="HWC")
 
     def finish(self, step: int, flags: JsonObject, results: dict[str, dict[str, float]]) -> None:
         """Flags and final scores for the HPARAMS page, and the end. results: by name of the file."""

@@ -530,6 +530,7 @@ def run(args: argparse.Namespace, argv: list[str], stack: contextlib.ExitStack) 
         evaluations.append(
             Evaluation(windows, tokenizer, decoding, batch_size, processes, args.output_dir, score, name)
         )
+    articles = confidence.choose_articles(evaluations) if args.calibrate else []
     if args.do_train:
         windows = make_training_windows(training_data, tokenizer, sizes)
     fine_tuning.agree_on_layout(runner, windows, processes)
@@ -541,9 +542,8 @@ def run(args: argparse.Namespace, argv: list[str], stack: contextlib.ExitStack) 
         others = fine_tuning.score_checkpoints(evaluations, loading) if args.eval_all_checkpoints else {}
         outcomes = {evaluation.name: evaluation.run(runner) for evaluation in evaluations}
         if args.calibrate:
-            data = {name: dev_data[path] for name, path in dev_files.items()}
             metric = confidence.Metric(score_answers, best_thresholds)
-            trust = confidence.calibrate(runner, tokenizer, data, decoding.version_2_with_negative, metric, processes)
+            trust = confidence.calibrate(runner, evaluations, articles, metric)
             if trust:
                 outcomes = confidence.with_figures(outcomes, trust)
                 trust.save(args.output_dir if training else args.model_name_or_path, runner.model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -122,20 +123,28 @@ def test_risk_is_the_share_of_wrong_answers_among_the_surest():
 def test_an_article_is_on_one_side_in_every_file():
     titles = [f"article {n}" for n in range(9)]
     examples = [Example(f"{title} {n}", "?", "", (), True, title) for title in titles for n in range(4)]
-    chosen = choose_articles({"nl": examples})
-    assert 0 < len(chosen) < len(titles) and chosen == choose_articles({"nl": examples[::-1]})
-    assert chosen == choose_articles({"nl": examples, "es": examples}) and len(chosen) in (5, 6)
-    assert len(choose_articles({"": examples[3:5]})) == 1
+    chosen = choose_articles([asking(examples)])
+    assert len(chosen) == 5 and chosen == choose_articles([asking(examples[::-1])])
+    assert chosen == choose_articles([asking(examples), asking(examples)])
+    assert len(choose_articles([asking(examples[3:5])])) == 1
+
+
+def asking(examples):
+    """An evaluation, as far as the choice of articles looks at it."""
+    return SimpleNamespace(windows=SimpleNamespace(examples=examples))
 
 
 def test_a_single_article_cannot_be_split(small, tmp_path, capfd, monkeypatch, sharp_folder):
     with pytest.raises(SquadError, match='all questions to score are of one article, "Molens"; give a --predict_file'):
-        choose_articles({"": [Example("1", "?", "", (), True, "Molens")]})
+        choose_articles([asking([Example("1", "?", "", (), True, "Molens")])])
     monkeypatch.chdir(tmp_path)
     shutil.copytree(sharp_folder, "model")
     assert run_squad.main(eval_flags("model", small, "--calibrate")) == 1
     assert "are of one article" in one_sentence(capfd.readouterr().err)
     assert not (tmp_path / "model" / CALIBRATION_FILE).exists()
+    assert run_squad.main(flags("--do_eval", "--calibrate", "--predict_file", small, train=small)) == 1
+    assert "are of one article" in one_sentence(capfd.readouterr().err)  # before hours of training
+    assert not (tmp_path / "runs").exists()
 
 
 # ---- a run ----

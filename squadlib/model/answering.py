@@ -89,6 +89,13 @@ class Found(NamedTuple):
             scores.append(score * weight)
         return [answers[place] for place in sorted(range(len(answers)), key=lambda place: -scores[place])]
 
+    def top(self, settings: AnswerOptions, calibration: Calibration | None) -> list[Answer]:
+        """The top_k answers, with the scores of the calibration where there is one."""
+        if calibration is None:
+            return self.ranked(settings.handle_impossible_answer)[: settings.top_k]
+        answers = self.ranked(settings.handle_impossible_answer, calibration.null_threshold)[: settings.top_k]
+        return [{**answer, "score": self.score(answer["answer"], calibration.temperature)} for answer in answers]
+
     def score(self, text: str, temperature: float) -> float:
         """The score of an answer with all logits divided by the temperature, at most 1."""
         windows = [(probabilities(start / temperature), probabilities(end / temperature)) for start, end in self.logits]
@@ -179,7 +186,7 @@ class QuestionAnswerer:
         answers: list[list[Answer]] = []
         for first in range(0, len(examples), ANSWER_BLOCK):
             block = self.find(examples[first : first + ANSWER_BLOCK], settings)
-            answers += [self._best(found, settings) for found in block]
+            answers += [found.top(settings, self.calibration) for found in block]
         found = [best[0] for best in answers] if settings.top_k == 1 else answers
         return found[0] if single else found
 
@@ -225,14 +232,6 @@ class QuestionAnswerer:
         if np.isnan(starts).any() or np.isnan(ends).any():
             raise SquadError("the model's logits are not numbers; the checkpoint is broken")
         return [self._found(windows, e, encodings, starts, ends, settings) for e in range(len(examples))]
-
-    def _best(self, found: Found, settings: AnswerOptions) -> list[Answer]:
-        """The top_k answers of a question, with the scores of the calibration where there is one."""
-        if self.calibration is None:
-            return found.ranked(settings.handle_impossible_answer)[: settings.top_k]
-        temperature, threshold = self.calibration
-        answers = found.ranked(settings.handle_impossible_answer, threshold)[: settings.top_k]
-        return [{**answer, "score": found.score(answer["answer"], temperature)} for answer in answers]
 
     def _windows(self, examples: list[Example], settings: AnswerOptions) -> tuple[Windows, list[Encoding]]:
         """The windows of a block, and the encoding of each distinct context, which knows the characters of a piece."""

@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel
 
 from squadlib.console import SquadError, logger, progress_bar
 from squadlib.data import Example
 from squadlib.model.answering import ANSWER_BLOCK, Found, QuestionAnswerer
 from squadlib.model.calibration import Calibration, save_calibration
 from squadlib.model.layout import LONGEST, WindowModel
-from squadlib.training.evaluation import Outcome
-from squadlib.training.processes import Processes
+from squadlib.training.evaluation import Evaluation, Outcome
 
 NUM_GROUPS = 10  # of questions with like scores, of equal size, for the calibration error
 COLDEST, HOTTEST = 0.1, 10.0  # temperatures that are tried
@@ -82,14 +81,14 @@ def with_figures(outcomes: dict[str, Outcome], report: Report) -> dict[str, Outc
     }
 
 
-def choose_articles(data: dict[str, list[Example]]) -> list[str]:
+def choose_articles(evaluations: list[Evaluation]) -> list[str]:
     """The articles to fit on: half of the questions or a little more, chosen by the digests of the titles.
 
     An article is on the same side in every file, as files of several languages may be translations of each other.
     """
     sizes: dict[str, int] = {}
-    for examples in data.values():
-        for example in examples:
+    for evaluation in evaluations:
+        for example in evaluation.windows.examples:
             sizes[example.article] = sizes.get(example.article, 0) + 1
     if len(sizes) < 2:
         raise SquadError(
@@ -106,28 +105,22 @@ def choose_articles(data: dict[str, list[Example]]) -> list[str]:
     return chosen
 
 
-def calibrate(
-    runner: WindowModel,
-    tokenizer: PreTrainedTokenizerFast,
-    data: dict[str, list[Example]],
-    with_null: bool,
-    metric: Metric,
-    processes: Processes,
-) -> Report | None:
-    """Ask `pipeline` all questions, fit on the chosen articles, judge on the others; None on all ranks but 0.
+def calibrate(runner: WindowModel, evaluations: list[Evaluation], articles: list[str], metric: Metric) -> Report | None:
+    """Ask `pipeline` all questions, fit on these articles, judge on the others; None on all ranks but 0.
 
-    data: examples by name of the file. The runner is left in the layout of `pipeline`.
+    The runner is left in the layout of `pipeline`.
     """
-    chosen = choose_articles(data)
-    questions = [(file, example) for file, examples in data.items() for example in examples]
+    tokenizer, processes = evaluations[0].tokenizer, evaluations[0].processes
+    with_null = evaluations[0].decoding.version_2_with_negative
+    questions = [(evaluation.name, example) for evaluation in evaluations for example in evaluation.windows.examples]
     runner.use(LONGEST)
     qa = QuestionAnswerer(runner.model.eval(), tokenizer, {"handle_impossible_answer": with_null})
     shares = processes.gather(ask(qa, questions[processes.rank :: processes.world]))
     if not processes.is_main:
         return None
     asked = [question for share in shares for question in share]
-    fit = [question for question in asked if question.example.article in chosen]
-    others = [question for question in asked if question.example.article not in chosen]
+    fit = [question for question in asked if question.example.article in articles]
+    others = [question for question in asked if question.example.article not in articles]
     threshold = fit_threshold(fit, metric) if with_null else 0.0
     temperature = fit_temperature(fit, with_null, threshold, metric)
     calibration = Calibration(temperature, threshold)
@@ -135,17 +128,17 @@ def calibrate(
         "Calibration: temperature %.3f, null threshold %.3f, fitted on %d questions of %d articles",
         *calibration,
         len(fit),
-        len(chosen),
+        len(articles),
     )
     if temperature in (COLDEST, HOTTEST):
         logger.warning("The temperature is at the end of its range: these questions do not tell what a score is worth")
-    parts = {file: [question for question in others if question.file == file] for file in data}
-    parts = {file: part for file, part in parts.items() if part}
+    names = [evaluation.name for evaluation in evaluations]
+    parts = {name: part for name in names if (part := [question for question in others if question.file == name])}
     before, after = (
         {file: answer_scores(part, with_null, given, metric) for file, part in parts.items()}
         for given in (Calibration(1.0), calibration)
     )
-    facts = {"handle_impossible_answer": with_null, "questions": len(fit), "articles": chosen}
+    facts = {"handle_impossible_answer": with_null, "questions": len(fit), "articles": articles}
     return Report(calibration, with_null, facts, before, after)
 
 

@@ -23,7 +23,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from evaluate_v2 import best_thresholds, markdown_table, squad_evaluate
+from evaluate_v2 import best_thresholds, markdown_table, score_answers, squad_evaluate
 from squadlib.console import (
     EXIT_OK,
     EXIT_USAGE,
@@ -37,7 +37,16 @@ from squadlib.console import (
     setup_logging,
     torch_errors_explained,
 )
-from squadlib.data import OFFICIAL_NAMES, Example, has_unanswerable, load_examples, read_questions
+from squadlib.data import (
+    AVERAGE,
+    OFFICIAL_NAMES,
+    Example,
+    distinct_files,
+    has_unanswerable,
+    load_examples,
+    named_files,
+    read_questions,
+)
 from squadlib.files import LOCK_FILE, decode, read_bytes, read_json, write_json
 
 if TYPE_CHECKING:
@@ -111,8 +120,20 @@ def add_model_flags(group: Group) -> None:
 
 def add_data_flags(group: Group) -> None:
     group.add_argument("--data_dir", default="", metavar="DIR", help="folder of the files (default names: *-v2.0.json)")
-    group.add_argument("--train_file", metavar="FILE", help="SQuAD JSON to train on")
-    group.add_argument("--predict_file", metavar="FILE", help="SQuAD JSON to predict and score")
+    group.add_argument("--train_file", nargs="+", metavar="FILE", help="SQuAD JSON to train on, one file or several")
+    group.add_argument(
+        "--predict_file",
+        nargs="+",
+        metavar="FILE",
+        help="SQuAD JSON to predict and score; several, also as NAME=FILE, get files and scores of their own",
+    )
+    group.add_argument(
+        "--sampling_temperature",
+        type=float,
+        default=1.0,
+        metavar="T",
+        help="of several training files an epoch takes windows in the ratio size^(1/T) (1: all as they come)",
+    )
     group.add_argument("--max_seq_length", type=int, default=384, metavar="N", help="tokens of a window (384)")
     group.add_argument("--doc_stride", type=int, default=128, metavar="N", help="tokens between window starts (128)")
     group.add_argument("--max_query_length", type=int, default=64, metavar="N", help="tokens kept of a question (64)")
@@ -125,6 +146,12 @@ def add_task_flags(group: Group) -> None:
     group.add_argument("--do_eval", action="store_true", help="predict and score --predict_file")
     group.add_argument("--evaluate_during_training", action="store_true", help="score at every logging step too")
     group.add_argument("--eval_all_checkpoints", action="store_true", help="score every checkpoint-N of output_dir too")
+    group.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="with --do_eval: fit what pipeline's scores are worth on half of the questions; calibration.json beside "
+        "the model",
+    )
     group.add_argument(
         "--version_2_with_negative",
         action="store_true",
@@ -160,6 +187,7 @@ def add_answer_flags(group: Group) -> None:
     group.add_argument("--question", metavar="TEXT", help="answer this from the context; a line of JSON on stdout")
     group.add_argument("--context", metavar="TEXT", help="text that may hold the answer to --question")
     group.add_argument("--context_file", metavar="FILE", help="the same from a text file (- for standard input)")
+    group.add_argument("--no_calibration", action="store_true", help="leave the model's calibration.json out")
 
 
 def add_optimisation_flags(group: Group) -> None:
@@ -219,7 +247,7 @@ def check_args(args: argparse.Namespace) -> list[str]:
     for flag in f"{positive} per_gpu_eval_batch_size gradient_accumulation_steps".split():
         if getattr(args, flag) < 1:
             faults.append(f"--{flag} {getattr(args, flag)} must be at least 1")
-    faults += check_ranges(args) + check_window_flags(args) + check_output_dir(args)
+    faults += check_files(args) + check_ranges(args) + check_window_flags(args) + check_output_dir(args)
     if args.bf16 and args.fp16:
         faults.append("--bf16 and --fp16 exclude each other; take --bf16 where the device has it")
     if bool(args.server_ip) != bool(args.server_port):
@@ -232,28 +260,45 @@ def check_task(args: argparse.Namespace) -> list[str]:
     faults = [f"--{f} is required" for f in ("model_type", "model_name_or_path", "output_dir") if not getattr(args, f)]
     if not args.do_train and not args.do_eval:
         faults.append("nothing to do: give --do_train, --do_eval or both, or --do_predict, or --question")
-    if args.do_train and not (args.train_file or args.data_dir):
+    if args.do_train and not (any(args.train_file or []) or args.data_dir):
         faults.append("--do_train needs --train_file (or --data_dir with train-v2.0.json)")
     scoring = "--do_eval" if args.do_eval else args.evaluate_during_training and "--evaluate_during_training"
-    if scoring and not (args.predict_file or args.data_dir):
+    if scoring and not (any(args.predict_file or []) or args.data_dir):
         faults.append(f"{scoring} needs --predict_file (or --data_dir with dev-v2.0.json)")
     if args.context is not None or args.context_file:
         faults.append("--context needs a --question")
+    faults += check_calibration(args)
     if args.cleaning_report and not os.path.isfile(args.cleaning_report):
         faults.append(f"--cleaning_report {args.cleaning_report} is not there; name clean_squad.py's --report_file")
+    return faults
+
+
+def check_calibration(args: argparse.Namespace) -> list[str]:
+    """Faults of --calibrate, which is fitted on what is scored and written beside the model."""
+    if not args.calibrate:
+        return []
+    faults = [] if args.do_eval else ["--calibrate is fitted on the scored questions; add --do_eval"]
+    folder = args.model_name_or_path
+    if not args.do_train and folder and not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
+        faults.append(
+            f"--calibrate writes beside the model, and {folder} is not a folder that can be written to; copy the model "
+            "into one"
+        )
     return faults
 
 
 def check_answering(args: argparse.Namespace) -> list[str]:
     """Faults of a run that answers without scoring: one --question, or the --predict_file of --do_predict."""
     faults = [] if args.model_name_or_path else ["--model_name_or_path is required"]
-    if args.do_train or args.do_eval:
+    if args.do_train or args.do_eval or args.calibrate:
         faults.append("--do_predict and --question answer without scoring; give them without --do_train and --do_eval")
     if args.question is None:
         if args.context is not None or args.context_file:
             faults.append("--context needs a --question")
-        if not args.predict_file:
+        if not any(args.predict_file or []):
             faults.append("--do_predict needs --predict_file: SQuAD JSON, or *.jsonl or - with JSON lines")
+        elif answers_to_stdout(args) and len(args.predict_file) > 1:
+            faults.append("--do_predict answers one file of JSON lines at a time")
         elif not answers_to_stdout(args) and not args.output_dir:
             faults.append("--do_predict of a SQuAD file needs --output_dir for its predictions")
         return faults
@@ -266,6 +311,17 @@ def check_answering(args: argparse.Namespace) -> list[str]:
     return faults
 
 
+def check_files(args: argparse.Namespace) -> list[str]:
+    """Faults of the lists of files: two of one name, one that is given twice."""
+    faults = []
+    for flag, find in ("--train_file", train_files), ("--predict_file", predict_files):
+        try:
+            find(args)
+        except SquadError as error:
+            faults.append(f"{flag}: {error}")
+    return faults
+
+
 def check_ranges(args: argparse.Namespace) -> list[str]:
     faults = []
     for flag in ("learning_rate", "adam_epsilon", "max_grad_norm", "num_train_epochs"):
@@ -274,6 +330,8 @@ def check_ranges(args: argparse.Namespace) -> list[str]:
     for flag in ("weight_decay", "warmup_steps", "save_total_limit", "seed"):
         if not 0 <= getattr(args, flag) < math.inf:
             faults.append(f"--{flag} {getattr(args, flag)} must not be negative")
+    if not 1 <= args.sampling_temperature < math.inf:
+        faults.append(f"--sampling_temperature {args.sampling_temperature} must be a number of at least 1")
     if args.seed >= 2**63:
         faults.append(f"--seed {args.seed} is too large; use a number below 2^63")
     if math.isnan(args.null_score_diff_threshold):
@@ -326,20 +384,27 @@ def check_output_dir(args: argparse.Namespace) -> list[str]:
 
 def answers_to_stdout(args: argparse.Namespace) -> bool:
     """Whether this is one --question or a file of JSON lines: no output_dir is needed."""
-    lines = (args.predict_file or "") == "-" or (args.predict_file or "").endswith((".jsonl", ".ndjson"))
+    lines = any(name == "-" or name.endswith((".jsonl", ".ndjson")) for name in args.predict_file or [])
     return args.question is not None or (args.do_predict and lines)
 
 
-def data_path(args: argparse.Namespace, training: bool) -> str:
-    """The file to read: --train_file or --predict_file under --data_dir, else the official name there."""
-    named = args.train_file if training else args.predict_file
-    if named:
-        return os.path.join(args.data_dir, named)
+def given_files(args: argparse.Namespace, training: bool) -> list[str]:
+    """--train_file or --predict_file as they were given, else the official name."""
+    given = list(filter(None, (args.train_file if training else args.predict_file) or []))
     names = OFFICIAL_NAMES[args.version_2_with_negative is not False]
-    return os.path.join(args.data_dir, names[0 if training else 1])
+    return given or [names[0 if training else 1]]
 
 
-def answers_may_be_empty(args: argparse.Namespace, path: str, examples: list[Example]) -> bool:
+def train_files(args: argparse.Namespace) -> list[str]:
+    return distinct_files([os.path.join(args.data_dir, name) for name in given_files(args, True)])
+
+
+def predict_files(args: argparse.Namespace) -> dict[str, str]:
+    """Name -> path; see `named_files`."""
+    return named_files(given_files(args, False), args.data_dir)
+
+
+def answers_may_be_empty(args: argparse.Namespace, files: dict[str, list[Example]]) -> bool:
     """--version_2_with_negative; where it is not given: for new questions as in training, else as the data is."""
     if args.version_2_with_negative is not None:
         return args.version_2_with_negative
@@ -348,7 +413,12 @@ def answers_may_be_empty(args: argparse.Namespace, path: str, examples: list[Exa
         with_null = bool(read_json(trained).get("version_2_with_negative"))
         logger.info("%s: --version_2_with_negative is %s, as in training", trained, "on" if with_null else "off")
         return with_null
-    return has_unanswerable(path, examples)
+    return has_unanswerable(files)
+
+
+def one_or_all(values: list[str] | None) -> str | list[str] | None:
+    """A single file as text, as training_args.json had it when there could be no other."""
+    return values[0] if values and len(values) == 1 else values
 
 
 def answer_options(argv: list[str]) -> dict[str, Any]:
@@ -399,16 +469,18 @@ def answer(args: argparse.Namespace, argv: list[str]) -> int:
         context = args.context if args.context is not None else decode(read_bytes(args.context_file), args.context_file)
         records = [{"question": args.question, "context": context}]
     else:
-        records = read_questions(os.path.join(args.data_dir, args.predict_file) if args.predict_file != "-" else "-")
+        records = read_questions("-" if "-" in args.predict_file else next(iter(predict_files(args).values())))
     with garbage_collector_off():
         from squadlib.model.answering import pipeline
+        from squadlib.model.calibration import load_calibration
         from squadlib.model.loading import load_config_and_tokenizer, load_model
 
         parts = args.config_name, args.tokenizer_name, args.model_type, args.do_lower_case, args.cache_dir
         config, tokenizer = load_config_and_tokenizer(args.model_name_or_path, *parts)
         model = load_model(args.model_name_or_path, config, cache_dir=args.cache_dir)
+        calibration = None if args.no_calibration else load_calibration(args.model_name_or_path, model)
     device = "cpu" if args.no_cuda else None
-    qa = pipeline(model=model, tokenizer=tokenizer, device=device, **answer_options(argv))
+    qa = pipeline(model=model, tokenizer=tokenizer, device=device, calibration=calibration, **answer_options(argv))
     with progress_bar(total=len(records), unit="question", desc="Answering") as bar:
         for first in range(0, len(records), ANSWER_BLOCK):
             block = records[first : first + ANSWER_BLOCK]
@@ -422,17 +494,22 @@ def answer(args: argparse.Namespace, argv: list[str]) -> int:
 
 def run(args: argparse.Namespace, argv: list[str], stack: contextlib.ExitStack) -> int:
     """Load, train, save, predict, score, report. stack: holds the lock on output_dir until all is written."""
-    train_file, dev_file = data_path(args, True), data_path(args, False)
-    train_examples = load_examples(train_file, True) if args.do_train else []
+    training_data = {path: load_examples(path, True) for path in train_files(args)} if args.do_train else {}
     wants_dev = args.do_eval or args.evaluate_during_training or args.do_predict
-    dev_examples = load_examples(dev_file, False, answers_required=not args.do_predict) if wants_dev else []
-    with_null = answers_may_be_empty(args, *((dev_file, dev_examples) if wants_dev else (train_file, train_examples)))
-    flags = {**vars(args), "version_2_with_negative": with_null}
+    dev_files = predict_files(args) if wants_dev else {}
+    required = not args.do_predict
+    dev_data = {path: load_examples(path, False, answers_required=required) for path in dev_files.values()}
+    flags = {
+        **vars(args),
+        "train_file": one_or_all(args.train_file),
+        "predict_file": one_or_all(args.predict_file),
+        "version_2_with_negative": answers_may_be_empty(args, dev_data or training_data),
+    }
 
     with garbage_collector_off():
         from squadlib.model.decoding import DecodingSettings
         from squadlib.model.windows import WindowSettings, make_training_windows, make_windows
-        from squadlib.training import fine_tuning, model_card
+        from squadlib.training import confidence, fine_tuning, model_card
         from squadlib.training.checkpoints import locked_output_dir
         from squadlib.training.evaluation import Evaluation
         from squadlib.training.plan import TrainingSettings
@@ -445,48 +522,73 @@ def run(args: argparse.Namespace, argv: list[str], stack: contextlib.ExitStack) 
         loading = settings(fine_tuning.ModelSettings, flags)
         runner, tokenizer, checkpoint = fine_tuning.load_start(loading, processes)
 
-    evaluation, training, results = None, None, {}
-    sizes = settings(WindowSettings, flags)
-    if wants_dev:
-        windows = make_windows(dev_examples, tokenizer, **vars(sizes))
-        decoding = settings(DecodingSettings, flags)
+    evaluations, training, results = [], None, {}
+    sizes, decoding = settings(WindowSettings, flags), settings(DecodingSettings, flags)
+    for name, path in dev_files.items():
+        windows = make_windows(dev_data[path], tokenizer, **vars(sizes))
         batch_size = args.per_gpu_eval_batch_size
-        evaluation = Evaluation(windows, tokenizer, decoding, batch_size, processes, args.output_dir, score)
+        evaluations.append(
+            Evaluation(windows, tokenizer, decoding, batch_size, processes, args.output_dir, score, name)
+        )
+    articles = confidence.choose_articles(evaluations) if args.calibrate else []
     if args.do_train:
-        windows = make_training_windows(train_examples, tokenizer, sizes, train_file)
+        windows = make_training_windows(training_data, tokenizer, sizes)
     fine_tuning.agree_on_layout(runner, windows, processes)
     if args.do_train:
         training_settings = settings(TrainingSettings, flags)
         training = fine_tuning.FineTuning(training_settings, runner, windows, tokenizer, processes, flags)
-        training.run(checkpoint, facts, evaluation)
-    if args.do_eval and evaluation:
-        results = fine_tuning.score_checkpoints(evaluation, loading) if args.eval_all_checkpoints else {}
-        results = report(results, evaluation.run(runner), args.output_dir, training)
+        training.run(checkpoint, facts, evaluations)
+    if args.do_eval:
+        others = fine_tuning.score_checkpoints(evaluations, loading) if args.eval_all_checkpoints else {}
+        outcomes = {evaluation.name: evaluation.run(runner) for evaluation in evaluations}
+        if args.calibrate:
+            metric = confidence.Metric(score_answers, best_thresholds)
+            trust = confidence.calibrate(runner, evaluations, articles, metric)
+            if trust:
+                outcomes = confidence.with_figures(outcomes, trust)
+                trust.save(args.output_dir if training else args.model_name_or_path, runner.model)
+                fine_tuning.log_calibration(trust, outcomes, facts, training)
+        results = report(others, outcomes, args.output_dir, training)
     if training and processes.is_main:
-        files = {train_file: train_examples} | ({dev_file: dev_examples} if wants_dev else {})
         card = settings(model_card.CardSettings, flags)
-        text = model_card.model_card(card, facts, runner.model, files, results, markdown_table)
+        table = training.files_table()
+        text = model_card.model_card(card, facts, runner.model, training_data, dev_data, results, markdown_table, table)
         model_card.write_card(args.output_dir, text)
-        training.finish(results)
-    if args.do_predict and evaluation:
+        training.finish({name: scores for name, scores in results.items() if name != AVERAGE})
+    for evaluation in evaluations if args.do_predict else []:
         evaluation.predict(runner)
-        logger.info("Saved %s", os.path.join(args.output_dir, "predictions_.json"))
+        logger.info("Saved %s", os.path.join(args.output_dir, f"predictions_{evaluation.name}.json"))
     processes.leave()
     return EXIT_OK
 
 
 def report(
-    others: dict[str, float], outcome: Outcome, output_dir: str, training: FineTuning | None
-) -> dict[str, float]:
-    """Write, print and log the scores. others: of checkpoints. Returns those of the model itself."""
-    if outcome.results:  # rank 0 has them
-        results = others | outcome.results
-        logger.info("Results: %s", results)
-        write_json(os.path.join(output_dir, "results_.json"), results)
-        print(json.dumps(results))
+    others: dict[str, dict[str, float]],
+    outcomes: dict[str, Outcome],
+    output_dir: str,
+    training: FineTuning | None,
+) -> dict[str, dict[str, float]]:
+    """Write, print and log the scores. others: of checkpoints. Returns those of the model itself, by name of the file.
+
+    One file without a name has its results alone; others have theirs under their names, with the mean behind them.
+    """
+    from squadlib.training.evaluation import average
+
+    own = {name: outcome.results for name, outcome in outcomes.items()}
+    if any(own.values()):  # rank 0 has them
+        results = {name: others.get(name, {}) | scores for name, scores in own.items()}
+        for name, scores in results.items():
+            write_json(os.path.join(output_dir, f"results_{name}.json"), scores)
+        if "" not in results:
+            own, results = ({**part, AVERAGE: average(part)} for part in (own, results))
+            write_json(os.path.join(output_dir, "results_.json"), results)
+            logger.info("Results of each file:\n%s", markdown_table(own))
+        shown = results.get("", results)
+        logger.info("Results: %s", shown)
+        print(json.dumps(shown))
     if training:
-        training.log_evaluation(outcome)
-    return outcome.results
+        training.log_evaluation(outcomes)
+    return own
 
 
 @script_main

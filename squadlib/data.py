@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -20,16 +22,76 @@ class Answer(NamedTuple):
 
 
 class Example(NamedTuple):
-    """One question with its paragraph. answers is empty for an unanswerable question."""
+    """One question with its paragraph. answers is empty for an unanswerable question. article: its title, or number."""
 
     qid: str
     question: str
     context: str
     answers: tuple[Answer, ...]
     is_impossible: bool
+    article: str = ""
 
 
 ROW_FILES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")  # one question a line, as hubs publish data sets
+AVERAGE = "average"  # of all files, beside their names in the results
+NAMED = re.compile(r"(\w[\w.-]*)=(.+)")  # a name has no slash, so that ./a=b.json is always a path
+
+
+def named_files(arguments: list[str], folder: str = "") -> dict[str, str]:
+    """Name -> path in `folder` of arguments like `nl=dev_nl.json`; a single one without a name has the name "".
+
+    Others without a name are called as their file: dev_nl.json -> dev_nl. An argument that is itself a file is a path,
+    whatever its name. Raises SquadError where two would share a name, in any file that carries it.
+    """
+    files: dict[str, str] = {}
+    for argument in arguments:
+        name, path = _split_name(argument, folder)
+        if not name and len(arguments) > 1:
+            name = re.sub(r"\.(json|jsonl|ndjson)$", "", os.path.basename(path).removesuffix(".gz"))
+            name = re.sub(r"[^\w.-]", "_", name)
+        path = os.path.join(folder, path)
+        for other, taken in files.items():
+            if _share_a_name(name, other):
+                raise SquadError(
+                    f"{taken} and {path} would be told apart by {other} and {name} alone, which are not different "
+                    f"enough; put other names in front, as in nl={taken}"
+                )
+        if name.casefold() == AVERAGE:
+            raise SquadError(f'{path} would be called "{AVERAGE}", as the mean of all files is; put a name in front')
+        files[name] = path
+    distinct_files([*files.values()])
+    return files
+
+
+def distinct_files(paths: list[str]) -> list[str]:
+    """The paths, when no two of them are one file; raises SquadError otherwise."""
+    seen: set[str] = set()
+    for path in paths:
+        if os.path.realpath(path) in seen:
+            raise SquadError(f"{path} is given twice; name each file once")
+        seen.add(os.path.realpath(path))
+    return paths
+
+
+def _split_name(argument: str, folder: str) -> tuple[str, str]:
+    """("nl", "dev_nl.json") of nl=dev_nl.json, ("", argument) of a path."""
+    found = NAMED.fullmatch(argument)
+    if not found:
+        return "", argument
+    if not os.path.exists(os.path.join(folder, argument)):
+        return found[1], found[2]
+    if os.path.exists(os.path.join(folder, found[2])):
+        raise SquadError(
+            f"{argument} is a file, and so is {found[2]}; write ./{argument} for the one, "
+            f"{found[1]}=./{found[2]} for the other"
+        )
+    return "", argument
+
+
+def _share_a_name(name: str, other: str) -> bool:
+    """nl and NL are one on some disks; nl_4 has the files that nl has of checkpoint 4."""
+    a, b = name.casefold(), other.casefold()
+    return a == b or re.sub(r"_\d+$", "", a) == b or re.sub(r"_\d+$", "", b) == a
 
 
 def load_squad(path: str, *, answers_required: bool = True, offsets_required: bool = True) -> JsonObject:
@@ -148,8 +210,11 @@ def read_examples(document: JsonObject) -> list[Example]:
             paragraph["context"],
             tuple(Answer(a["text"], a["answer_start"]) for a in qa["answers"] if not qa["is_impossible"]),
             qa["is_impossible"],
+            str(article.get("title") or number),
         )
-        for paragraph, qa in iter_questions(document)
+        for number, article in enumerate(document["data"], 1)
+        for paragraph in article["paragraphs"]
+        for qa in paragraph["qas"]
     ]
 
 
@@ -164,17 +229,17 @@ def read_questions(path: str) -> list[JsonObject]:
     return records
 
 
-def has_unanswerable(path: str, examples: list[Example]) -> bool:
-    """Whether the data has a question with is_impossible, with a line that says what follows."""
-    count = sum(example.is_impossible for example in examples)
-    if count:
+def has_unanswerable(files: dict[str, list[Example]]) -> bool:
+    """Whether a file has a question with is_impossible, with a line that says what follows. files: by path."""
+    counts = {path: sum(example.is_impossible for example in examples) for path, examples in files.items()}
+    for path in filter(counts.__getitem__, files):
         logger.warning(
             "%s has %d unanswerable questions of %d: --version_2_with_negative is on (--no_…: off)",
             path,
-            count,
-            len(examples),
+            counts[path],
+            len(files[path]),
         )
-    return count > 0
+    return any(counts.values())
 
 
 def load_examples(path: str, training: bool, answers_required: bool = True) -> list[Example]:

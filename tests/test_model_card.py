@@ -65,9 +65,9 @@ def card_of():
 
     def make(train, *more, results=None):
         args = run_squad.build_parser().parse_args(flags(*more, train=train))
-        examples = load_examples(str(MINI_SQUAD), False)
+        files = {str(train): load_examples(str(MINI_SQUAD), False)}
         card = run_squad.settings(CardSettings, vars(args))
-        return model_card(card, "the command", model, {str(train): examples}, results or {}, markdown_table)
+        return model_card(card, "the command", model, files, files, {"": results or {}}, markdown_table)
 
     return make
 

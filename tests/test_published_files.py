@@ -50,7 +50,7 @@ def test_one_answer_at_minus_one_does_not_refuse_the_file(tmp_path, document, to
     examples = read_examples(load_squad(path))
     assert len(examples) == len(read_examples(document))
     with caplog.at_level(logging.WARNING):
-        windows = make_training_windows(examples, tokenizer, SIZES, path)
+        windows = make_training_windows({path: examples}, tokenizer, SIZES)
     before = make_windows(read_examples(document), tokenizer, **vars(SIZES), training=True).dropped
     assert sorted(windows.dropped) == sorted([*before, *(qa["id"] for qa in lost_qas)])
     count, first = len(before) + 2, windows.dropped[0]
@@ -80,7 +80,7 @@ def test_rows_of_a_hub_give_the_same_windows(tmp_path, document, tokenizer, name
     raw = as_lines(document).encode()
     (tmp_path / name).write_bytes(gzip.compress(raw) if name.endswith(".gz") else raw)
     found = read_examples(load_squad(str(tmp_path / name)))
-    assert found == read_examples(document)
+    assert found == [example._replace(article="1") for example in read_examples(document)]  # these rows have no title
     both = (
         make_windows(examples, tokenizer, **vars(SIZES), training=True) for examples in (found, read_examples(document))
     )

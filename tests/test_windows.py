@@ -145,5 +145,5 @@ def test_a_blank_context_has_no_window():
 def test_a_file_without_windows_is_refused_in_training():
     blank = [Example("q", "Who?", " ", (), True)]
     with pytest.raises(SquadError, match=r"x\.json: no window to train on"):
-        make_training_windows(blank, get_tokenizer(False), WindowSettings(64, 16, 12), "x.json")
-    make_training_windows(golden_examples()[:3], get_tokenizer(False), WindowSettings(64, 16, 12), "x.json")
+        make_training_windows({"x.json": blank}, get_tokenizer(False), WindowSettings(64, 16, 12))
+    make_training_windows({"x.json": golden_examples()[:3]}, get_tokenizer(False), WindowSettings(64, 16, 12))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import replace
@@ -15,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from squadlib.console import SquadError, logger
 from squadlib.data import Example
 from squadlib.model.answer_spans import best_spans, characters, probabilities
+from squadlib.model.calibration import Calibration, load_calibration
 from squadlib.model.layout import LONGEST, WindowModel
 from squadlib.model.loading import load_config, load_model, load_tokenizer, num_positions
 from squadlib.model.pieces import ContextPieces, TokenisedExamples, distinct, ragged
@@ -24,6 +26,7 @@ from squadlib.model.windows import Windows, context_room, cut_windows
 
 ANSWER_BLOCK = 256  # questions whose logits are held at a time
 NUMBERS = ("top_k", "max_answer_len", "doc_stride", "window_step", "max_seq_len", "max_question_len", "batch_size")
+SMALLEST = 1e-300
 PADDING = (None, True, False, "longest", "max_length", "do_not_pad")
 
 
@@ -51,6 +54,57 @@ class Answer(TypedDict):
     answer: str
 
 
+class Found(NamedTuple):
+    """What was found for a question. answers: by their text in lower case, with the sums of their spans' scores.
+
+    spans: of each answer the window and the first and last piece, where -1 is [CLS]. logits: of each window start and
+    end, of [CLS] and the pieces of the context. null_score: of no answer.
+    """
+
+    answers: dict[str, Answer]
+    spans: dict[str, list[tuple[int, int, int]]]
+    logits: list[tuple[np.ndarray, np.ndarray]]
+    null_score: float
+
+    @property
+    def best(self) -> str:
+        """Text of the answer with the highest score, "" where there is none."""
+        best = max(self.answers.values(), key=lambda answer: answer["score"], default=None)
+        return best["answer"] if best else ""
+
+    @property
+    def null_odds(self) -> float:
+        """Logarithm of the score of no answer, less that of the best answer; a score of 0 counts as the smallest."""
+        best = max((answer["score"] for answer in self.answers.values()), default=0.0)
+        return math.log(max(self.null_score, SMALLEST)) - math.log(max(best, SMALLEST))
+
+    def ranked(self, may_be_empty: bool, null_threshold: float = 0.0) -> list[Answer]:
+        """All answers, the best one first. may_be_empty: no answer, "", is among them."""
+        answers = list(self.answers.values())
+        weight = math.exp(-null_threshold) if null_threshold else 1.0
+        scores = [answer["score"] for answer in answers]
+        if may_be_empty or not answers:
+            score = self.null_score if may_be_empty else 0.0
+            answers.append({"score": score, "start": 0, "end": 0, "answer": ""})
+            scores.append(score * weight)
+        return [answers[place] for place in sorted(range(len(answers)), key=lambda place: -scores[place])]
+
+    def top(self, settings: AnswerOptions, calibration: Calibration | None) -> list[Answer]:
+        """The top_k answers, with the scores of the calibration where there is one."""
+        if calibration is None:
+            return self.ranked(settings.handle_impossible_answer)[: settings.top_k]
+        answers = self.ranked(settings.handle_impossible_answer, calibration.null_threshold)[: settings.top_k]
+        return [{**answer, "score": self.score(answer["answer"], calibration.temperature)} for answer in answers]
+
+    def score(self, text: str, temperature: float) -> float:
+        """The score of an answer with all logits divided by the temperature, at most 1."""
+        windows = [(probabilities(start / temperature), probabilities(end / temperature)) for start, end in self.logits]
+        if not text:
+            return min((float(start[0] * end[0]) for start, end in windows), default=1.0)
+        spans = self.spans[text.lower()]
+        return min(1.0, sum(float(windows[w][0][left + 1] * windows[w][1][right + 1]) for w, left, right in spans))
+
+
 Option = int | str | None
 Model = str | os.PathLike | PreTrainedModel
 Tokenizer = str | os.PathLike | tuple | PreTrainedTokenizerFast  # tuple: ("name", {"use_fast": False})
@@ -62,12 +116,14 @@ def pipeline(
     tokenizer: Tokenizer | None = None,
     *,
     device: int | str | torch.device | None = None,
+    calibration: Calibration | bool | None = True,
     **options: Option,
 ) -> QuestionAnswerer:
     """A question answerer with the call and the results of transformers 4's pipeline("question-answering").
 
     model, tokenizer: folder, hub name or object; the tokenizer is the model's own unless it is given. device: a
-    number, name or torch.device (default: the GPU when there is one). options: see AnswerOptions.
+    number, name or torch.device (default: the GPU when there is one). calibration: True takes the one in the model's
+    folder, where run_squad.py --calibrate has left one; False takes none. options: see AnswerOptions.
     """
     if task != "question-answering":
         raise SquadError(f'pipeline("{task}") does not exist here; the only task is "question-answering"')
@@ -80,24 +136,35 @@ def pipeline(
     if not isinstance(source, PreTrainedTokenizerFast):
         source = load_tokenizer(os.fspath(source), config)
     if not isinstance(model, PreTrainedModel):
-        model = load_model(os.fspath(model), config)
+        folder = os.fspath(model)
+        model = load_model(folder, config)
+        calibration = load_calibration(folder, model) if calibration is True else calibration
     if device is None:
         device = 0 if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     device = ("cpu" if device < 0 else f"cuda:{device}") if isinstance(device, int) else device
     model.to(device)  # type: ignore[arg-type]  # the annotation of transformers takes only a model
-    return QuestionAnswerer(model.eval(), source, options)
+    kept = calibration if isinstance(calibration, Calibration) else None
+    return QuestionAnswerer(model.eval(), source, options, kept)
 
 
 class QuestionAnswerer:
     """Answers questions from their contexts; made by `pipeline`.
 
     qa({"question": …, "context": …}) or qa(question=…, context=…) returns {"score", "start", "end", "answer"}: the
-    probability, the characters [start, end) of the context, and the text there. Lists give lists of these, and so
+    probability (with a calibration: that the answer is exactly right), the characters [start, end) of the context, and
+    the text there. Lists give lists of these, and so
     does top_k > 1. Several questions about one context: qa(question=[…], context="…"). data= and X= are other names
     for the first argument. Both texts are read as they are, in whichever form of Unicode.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, options: dict[str, Option]) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerFast,
+        options: dict[str, Option],
+        calibration: Calibration | None = None,
+    ) -> None:
+        self.calibration = calibration
         self.tokenizer, self.options, self.template = tokenizer, options, pair_template(tokenizer)
         self.num_positions = num_positions(model)
         longest = int(min(384, tokenizer.model_max_length, self.num_positions))
@@ -118,7 +185,8 @@ class QuestionAnswerer:
         examples, single = _question_examples(inputs or tuple(named[:1]), question, context)
         answers: list[list[Answer]] = []
         for first in range(0, len(examples), ANSWER_BLOCK):
-            answers += self._answer_block(examples[first : first + ANSWER_BLOCK], settings)
+            block = self.find(examples[first : first + ANSWER_BLOCK], settings)
+            answers += [found.top(settings, self.calibration) for found in block]
         found = [best[0] for best in answers] if settings.top_k == 1 else answers
         return found[0] if single else found
 
@@ -156,12 +224,14 @@ class QuestionAnswerer:
                 f"doc_stride is {settings.doc_stride}; it must be below max_seq_len, {settings.max_seq_len}"
             )
 
-    def _answer_block(self, examples: list[Example], settings: AnswerOptions) -> list[list[Answer]]:
+    def find(self, examples: list[Example], settings: AnswerOptions | None = None) -> list[Found]:
+        """What is found for each of a block of questions. settings: the pipeline's own unless they are given."""
+        settings = settings or self._settings({})
         windows, encodings = self._windows(examples, settings)
         starts, ends = predict_logits(self.runner, windows, 0, len(windows), settings.batch_size)
         if np.isnan(starts).any() or np.isnan(ends).any():
             raise SquadError("the model's logits are not numbers; the checkpoint is broken")
-        return [self._answers(windows, e, encodings, starts, ends, settings) for e in range(len(examples))]
+        return [self._found(windows, e, encodings, starts, ends, settings) for e in range(len(examples))]
 
     def _windows(self, examples: list[Example], settings: AnswerOptions) -> tuple[Windows, list[Encoding]]:
         """The windows of a block, and the encoding of each distinct context, which knows the characters of a piece."""
@@ -187,7 +257,7 @@ class QuestionAnswerer:
         step = room - shared if settings.window_step is None else np.minimum(room, settings.window_step)
         return cut_windows(texts, self.template, room, step), encodings
 
-    def _answers(
+    def _found(
         self,
         windows: Windows,
         example: int,
@@ -195,19 +265,22 @@ class QuestionAnswerer:
         starts: np.ndarray,
         ends: np.ndarray,
         settings: AnswerOptions,
-    ) -> list[Answer]:
-        """The top_k answers of an example; the scores of the same text at several places are added up."""
+    ) -> Found:
+        """What is found for an example; the scores of the same text at several places are added up."""
         context = windows.examples[example].context
         offsets = encodings[windows.context_row[example]].offsets
         count = settings.top_k * 2 + 10 if settings.align_to_words else settings.top_k  # words may coincide
         found: dict[str, Answer] = {}
+        spans: dict[str, list[tuple[int, int, int]]] = {}
+        logits = []
         null_score = 1.0
         for window in range(windows.first_window[example], windows.first_window[example + 1]):
             words = windows.context_pieces(window)[1].tolist()
             places = offsets[windows.start[window] :]
             first = windows.context_offset(window)
             inside = np.array([self.template.cls_index, *range(first, first + len(words))])
-            start, end = probabilities(starts[window, inside]), probabilities(ends[window, inside])
+            logits.append((starts[window, inside], ends[window, inside]))
+            start, end = map(probabilities, logits[-1])
             null_score = min(null_score, float(start[0] * end[0]))
             width = first + len(words) + len(self.template.suffix)
             for score, left, right in best_spans(start, end, settings.max_answer_len, count, inside, width):
@@ -219,11 +292,8 @@ class QuestionAnswerer:
                 if text or not score:  # transformers 4 fills a large top_k up with a span that ends before it starts
                     answer: Answer = {"score": 0.0, "start": begin, "end": finish, "answer": text}
                     found.setdefault(text.lower(), answer)["score"] += score
-        answers = list(found.values())
-        if settings.handle_impossible_answer or not answers:
-            score = null_score if settings.handle_impossible_answer else 0.0
-            answers.append({"score": score, "start": 0, "end": 0, "answer": ""})
-        return sorted(answers, key=lambda answer: -answer["score"])[: settings.top_k]
+                    spans.setdefault(text.lower(), []).append((len(logits) - 1, left, right))
+        return Found(found, spans, logits, null_score)
 
 
 def _question_examples(inputs: tuple, question: Any, context: Any) -> tuple[list[Example], bool]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from transformers import PreTrainedTokenizerFast
@@ -27,12 +27,12 @@ class WindowSettings:
 
 @dataclass(frozen=True, eq=False)
 class Windows(TokenisedExamples):
-    """All windows of a file: beside the pieces of its texts, five integers a window. Made by `cut_windows`.
+    """All windows of the questions: beside the pieces of their texts, five integers a window. Made by `cut_windows`.
 
     first_window: int64 (E + 1,), example e has the windows [first_window[e], first_window[e + 1]). Per window, int32
     (W,): example_index, start and length (pieces of the context, relative to its first piece), start_position and
-    end_position (training labels, positions in the window). dropped: ids of training questions whose answer is not in
-    the words that its offset names.
+    end_position (training labels, positions in the window). lost: training examples whose answer is not in the words
+    that its offset names. file_sizes: windows of each training file by its path; the files follow each other.
     """
 
     template: PairTemplate
@@ -42,10 +42,16 @@ class Windows(TokenisedExamples):
     length: np.ndarray
     start_position: np.ndarray
     end_position: np.ndarray
-    dropped: list[str]
+    lost: np.ndarray
+    file_sizes: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.example_index)
+
+    @property
+    def dropped(self) -> list[str]:
+        """Ids of the lost examples."""
+        return [self.examples[example].qid for example in self.lost]
 
     def words(self, example: int) -> list[str]:
         """The context of an example as the whitespace words that predictions are cut from."""
@@ -135,13 +141,27 @@ def make_windows(
 
 
 def make_training_windows(
-    examples: list[Example], tokenizer: PreTrainedTokenizerFast, settings: WindowSettings, path: str
+    files: dict[str, list[Example]], tokenizer: PreTrainedTokenizerFast, settings: WindowSettings
 ) -> Windows:
-    """Windows to train on, with what was dropped told. path: of the file, for messages."""
+    """Windows to train on, of all files, with what was dropped told. files: examples by path."""
+    examples = [example for part in files.values() for example in part]
     windows = make_windows(examples, tokenizer, **vars(settings), training=True)
-    count = len(windows.dropped)
+    sizes, end = {}, 0
+    for path, part in files.items():
+        first, end = end, end + len(part)
+        sizes[path] = int(windows.first_window[end] - windows.first_window[first])
+        lost = windows.lost[(windows.lost >= first) & (windows.lost < end)]
+        _tell_lost(path, part, lost - first)
+        if not sizes[path]:
+            raise SquadError(f"{path}: no window to train on; every context is blank")
+    return replace(windows, file_sizes=sizes)
+
+
+def _tell_lost(path: str, examples: list[Example], lost: np.ndarray) -> None:
+    """Warn of a file's lost examples, and refuse it when they are too many."""
+    count = len(lost)
     if count:
-        first = windows.dropped[0]
+        first = examples[lost[0]].qid
         logger.warning("%s: %d questions dropped, answer not at its offset; the first is %s", path, count, first)
     answerable = sum(not example.is_impossible for example in examples)
     if count > answerable / 2:
@@ -149,9 +169,6 @@ def make_training_windows(
             f"{path}: {count} of {answerable} answers are not at their answer_start; were the contexts "
             "edited? Run clean_squad.py again"
         )
-    if not len(windows):
-        raise SquadError(f"{path}: no window to train on; every context is blank")
-    return windows
 
 
 def context_room(texts: TokenisedExamples, template: PairTemplate, max_seq_length: int) -> np.ndarray:
@@ -173,11 +190,10 @@ def cut_windows(
     total = np.diff(texts.contexts.first)[texts.context_row]
     _refuse_gaps(texts, room, step, total)
     count = np.where(total > 0, 1 + np.maximum(0, -(-(total - room) // step)), 0)
-    dropped: list[str] = []
+    lost = np.zeros(0, np.int64)
     if spans is not None:
-        kept = spans[:, 0] > DROPPED
-        count = np.where(kept, count, 0)
-        dropped = [example.qid for example, keep in zip(texts.examples, kept, strict=True) if not keep]
+        lost = np.flatnonzero(spans[:, 0] <= DROPPED)
+        count[lost] = 0
     first_window = np.concatenate([[0], np.cumsum(count)])
     index = np.repeat(np.arange(len(count), dtype=np.int32), count)
     start = ((np.arange(len(index)) - first_window[index]) * step[index]).astype(np.int32)
@@ -196,7 +212,7 @@ def cut_windows(
         length=length,
         start_position=labels[0],
         end_position=labels[1],
-        dropped=dropped,
+        lost=lost,
     )
 
 

@@ -14,16 +14,19 @@ from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
 from squadlib.console import SquadError, logger
 from squadlib.files import JsonObject
+from squadlib.model.calibration import remove_foreign_calibration
 from squadlib.model.layout import LONGEST, MAX_LENGTH, WindowModel
 from squadlib.model.loading import load_config, load_config_and_tokenizer, load_model, num_positions
 from squadlib.model.trial import choose_layout
 from squadlib.model.windows import Windows
 from squadlib.training.checkpoints import check_space, list_checkpoints, save_final_model
+from squadlib.training.confidence import Report
 from squadlib.training.embedding_rows import whole_model
 from squadlib.training.evaluation import Evaluation, Outcome
 from squadlib.training.loop import Trainer
+from squadlib.training.model_card import training_files
 from squadlib.training.optimisation import Updater
-from squadlib.training.plan import TrainingSettings, make_plan, set_seed
+from squadlib.training.plan import TrainingSettings, epoch_shares, make_plan, set_seed
 from squadlib.training.processes import Processes
 from squadlib.training.resume import find_checkpoint, resume_training, save_training
 from squadlib.training.state import TrainingState
@@ -137,28 +140,39 @@ class FineTuning:
         self.state = TrainingState()
         self.log: TrainingLog | None = None
 
-    def _start(self, checkpoint: str | None, facts: str) -> None:
+    def files_table(self) -> str:
+        """Markdown of the training files' windows; "" where there is one file."""
+        sizes = self.windows.file_sizes
+        shares = epoch_shares([*sizes.values()], self.settings.sampling_temperature)
+        return training_files(sizes, shares) if len(sizes) > 1 else ""
+
+    def _start(self, checkpoint: str | None, facts: str, names: list[str]) -> None:
         plan, updater = self.plan, self.updater
         if checkpoint:
             self.state = resume_training(checkpoint, plan, updater, self.flags, self.processes)
         if self.processes.is_main:
             self._check_space()
-            self.log = TrainingLog(self.state.run_dir, self.state.step, facts)
+            self.log = TrainingLog(self.state.run_dir, self.state.step, facts, names)
             self.state.run_dir = self.log.run_dir
         logger.info("***** Running training *****")
         logger.info("  Num examples = %d", len(self.windows.examples))
         logger.info("  Num windows = %d, layout %s", len(self.windows), self.runner.layout)
+        if table := self.files_table():
+            logger.info("  Files:\n%s", table)
+            if self.log:
+                self.log.text("data", table, self.state.step)
         logger.info("  Windows per update = %d", plan.batch_size * plan.accumulation)
         logger.info("  Total optimization steps = %d", plan.total_updates)
 
-    def run(self, checkpoint: str | None, facts: str, evaluation: Evaluation | None) -> None:
+    def run(self, checkpoint: str | None, facts: str, evaluations: list[Evaluation]) -> None:
         """Train from the beginning or from a checkpoint, and save the model into output_dir.
 
-        facts: of the run, for TensorBoard. evaluation: of --evaluate_during_training. Raises SystemExit after a signal.
+        facts: of the run, for TensorBoard. evaluations: of --evaluate_during_training. Raises SystemExit after a
+        signal.
         """
-        self._start(checkpoint, facts)
+        self._start(checkpoint, facts, [evaluation.name for evaluation in evaluations])
         settings, state, processes = self.settings, self.state, self.processes
-        evaluate = partial(self.evaluate, evaluation)
+        evaluate = partial(self.evaluate, evaluations)
         trainer = Trainer(
             settings, self.plan, state, self.updater, self.windows, processes, self.log, evaluate, self.save
         )
@@ -175,6 +189,8 @@ class FineTuning:
         if processes.is_main:
             save_final_model(settings.output_dir, self.runner.model, self.tokenizer, self.flags)
             logger.info("Saved the model to %s", settings.output_dir)
+            if old := remove_foreign_calibration(settings.output_dir, self.runner.model):
+                logger.warning("removed %s, the calibration of the model that was here before", old)
         processes.barrier()
         if trainer.stop.asked:  # behind the last step
             raise SystemExit(128 + trainer.stop.asked)
@@ -192,30 +208,43 @@ class FineTuning:
         """checkpoint-N of the state after N updates; older ones go when it is complete."""
         save_training(self.settings, self.plan, self.state, self.updater, self.tokenizer, self.flags, self.processes)
 
-    def evaluate(self, evaluation: Evaluation | None) -> None:
+    def evaluate(self, evaluations: list[Evaluation]) -> None:
         """Scores in the middle of training; those of the end are left to --do_eval."""
-        if evaluation is None or (self.settings.do_eval and self.state.step == self.plan.total_updates):
+        if not evaluations or (self.settings.do_eval and self.state.step == self.plan.total_updates):
             return
         with whole_model(self.runner, self.updater.used_rows):
-            self.log_evaluation(evaluation.run(self.runner))
+            self.log_evaluation({evaluation.name: evaluation.run(self.runner) for evaluation in evaluations})
 
-    def log_evaluation(self, outcome: Outcome) -> None:
+    def log_evaluation(self, outcomes: dict[str, Outcome]) -> None:
         if self.log:
-            self.log.evaluation(self.state.step, outcome, self.flags["version_2_with_negative"])
+            self.log.evaluation(self.state.step, outcomes, self.flags["version_2_with_negative"])
 
-    def finish(self, results: dict[str, float]) -> None:
-        """The final scores, and the end of the log."""
+    def finish(self, results: dict[str, dict[str, float]]) -> None:
+        """The final scores by name of the file, and the end of the log."""
         if self.log:
             self.log.finish(self.state.step, self.flags, results)
 
 
-def score_checkpoints(evaluation: Evaluation, settings: ModelSettings) -> dict[str, float]:
-    """The results of every checkpoint-N of output_dir, `_N` behind their names."""
-    results: dict[str, float] = {}
+def score_checkpoints(evaluations: list[Evaluation], settings: ModelSettings) -> dict[str, dict[str, float]]:
+    """By name of the file, the results of every checkpoint-N of output_dir, `_N` behind their names."""
+    results: dict[str, dict[str, float]] = {evaluation.name: {} for evaluation in evaluations}
+    windows, processes = evaluations[0].windows, evaluations[0].processes
     for step, folder in list_checkpoints(settings.output_dir):
         logger.info("Loading checkpoint %s for evaluation", folder)
-        runner = load_runner(folder, load_config(folder), settings, evaluation.processes.device)
-        agree_on_layout(runner, evaluation.windows, evaluation.processes)
-        found = evaluation.run(runner, str(step)).results
-        results |= {f"{key}_{step}": value for key, value in found.items()}
+        runner = load_runner(folder, load_config(folder), settings, processes.device)
+        agree_on_layout(runner, windows, processes)
+        for evaluation in evaluations:
+            found = evaluation.run(runner, str(step)).results
+            results[evaluation.name] |= {f"{key}_{step}": value for key, value in found.items()}
     return results
+
+
+def log_calibration(report: Report, outcomes: dict[str, Outcome], facts: str, training: FineTuning | None) -> None:
+    """The calibration in TensorBoard: in the log of the training, or with the scores in one of its own, at step 0."""
+    if training and training.log:
+        training.log.calibration(training.state.step, report)
+        return
+    log = TrainingLog(None, 0, facts, [*outcomes])
+    log.evaluation(0, outcomes, report.with_null)
+    log.calibration(0, report)
+    log.writer.close()

@@ -12,7 +12,7 @@ import torch
 from squadlib.console import SquadError, progress_bar
 from squadlib.model.windows import Windows
 from squadlib.training.optimisation import Updater
-from squadlib.training.plan import Plan, TrainingSettings, learning_rate_factor, set_seed
+from squadlib.training.plan import Plan, TrainingSettings, epoch_windows, learning_rate_factor, set_seed
 from squadlib.training.processes import Processes, StopRequest
 from squadlib.training.state import TrainingState
 
@@ -71,7 +71,7 @@ class Trainer:
         bar = progress_bar(total=plan.total_updates, initial=state.step, unit="step", desc="Training")
         with bar, self.stop:
             while state.step < plan.total_updates and not self.stop.agreed:
-                order = state.start_epoch(plan.num_windows, self.processes)
+                order = self.start_epoch()
                 while state.update < plan.updates_per_epoch and state.step < plan.total_updates:
                     self.one_step(plan.micro_batches(order, state.update))
                     bar.update()
@@ -82,6 +82,12 @@ class Trainer:
             self.check_numbers()
             if self.stop.agreed and self.saved_step != state.step:
                 self.save_now()
+
+    def start_epoch(self) -> np.ndarray:
+        """The windows of this epoch in its order."""
+        sizes, settings, state = [*self.windows.file_sizes.values()], self.settings, self.state
+        windows = epoch_windows(sizes, settings.sampling_temperature, state.epoch, settings.seed)
+        return windows[state.start_epoch(self.plan.num_windows, self.processes)]
 
     def one_step(self, batches: list[np.ndarray]) -> None:
         """Forward, backward, update; then the book-keeping of the step."""

@@ -78,62 +78,95 @@ def model_card(
     settings: CardSettings,
     command: str,
     model: PreTrainedModel,
-    files: dict[str, list[Example]],
-    results: dict[str, float],
+    training: dict[str, list[Example]],
+    scored: dict[str, list[Example]],
+    results: dict[str, dict[str, float]],
     benchmark: Callable[[dict[str, dict[str, float]]], str],
+    files_table: str = "",
 ) -> str:
     """Text of the card, with what is known.
 
-    command: lines of a shell. files: examples by path, the training file's first. benchmark: makes the Markdown table
-    of results by model name.
+    command: lines of a shell. training, scored: examples by path. results: by name of the scored file, in the order of
+    `scored`. benchmark: makes the Markdown table of results by model name. files_table: of several training files.
     """
     name, base = os.path.basename(os.path.abspath(settings.output_dir)), settings.model_name_or_path
     on_hub = not os.path.exists(base)
-    rows: list[Row] = []
-    for path, examples in files.items():
-        answerable = sum(bool(example.answers) for example in examples)
-        count = os.path.basename(path), len(examples), answerable, len(examples) - answerable
-        report = (not rows and settings.cleaning_report) or f"{os.path.splitext(path)[0]}_report.json"
-        rows += (cleaning_rows(report) if os.path.isfile(report) else []) or [count]
-    record = translation_record(next(iter(files)))
+    rows = data_rows(training | scored, settings.cleaning_report)
+    records = [translation_record(path) for path in training]
+    languages = list(dict.fromkeys(str(r["target_lang"]) for r in records if r.get("target_lang")))
     task = "squad_v2" if settings.version_2_with_negative else "squad"
-    dataset = os.path.basename([*files][-1])
     scores = [
-        EvalResult("question-answering", task, dataset, metric_type=kind, metric_value=results[key])
+        EvalResult("question-answering", task, os.path.basename(path), metric_type=kind, metric_value=found[key])
+        for path, found in zip(scored, results.values(), strict=False)
         for kind, key in (("exact_match", "exact"), ("f1", "f1"))
-        if key in results
+        if key in found
     ]
     metadata = ModelCardData(
-        language=record.get("target_lang"),
+        language=languages if len(languages) > 1 else next(iter(languages), None),
         license=settings.card_license,
         library_name="transformers",
         pipeline_tag="question-answering",
         base_model=base if on_hub else None,
         datasets=[task] if any("squad" in row[0].lower() or row[0] in OFFICIAL_NAMES[True] for row in rows) else None,
-        metrics=[score.metric_type for score in scores] or None,
+        metrics=list(dict.fromkeys(score.metric_type for score in scores)) or None,
         model_name=name if scores else None,
         eval_results=scores or None,
     )
     units = {"num_hidden_layers": "layer", "hidden_size": "hidden", "num_attention_heads": "heads"}
     sizes = [f"{getattr(model.config, key)}-{unit}" for key, unit in units.items() if hasattr(model.config, key)]
-    languages = [escape_markdown(str(record.get(field))) for field in ("source_lang", "target_lang", "backend")]
     lines = [f"| {escape_markdown(row[0])} | {' | '.join(f'{number:,}' for number in row[1:])} |" for row in rows]
-    table = benchmark({escape_markdown(name): results})
-    sample = min([*files.values()][-1], key=lambda example: (not example.answers, len(example.context)))
+    sample = min(
+        [*training.values(), *scored.values()][-1], key=lambda example: (not example.answers, len(example.context))
+    )
     quote = partial(json.dumps, ensure_ascii=False)  # a string of JSON is one of Python
     return CARD.format(
         metadata=metadata.to_yaml(),
         name=escape_markdown(name),
         base=f"[{base}](https://huggingface.co/{base})" if on_hub else f"`{base}`",
         size=", ".join([model.config.model_type, *sizes, f"{model.num_parameters():,} parameters"]),
-        origin="Machine-translated from {} to {} by {}.".format(*languages) if record else "SQuAD-type questions.",
-        rows="\n".join(lines),
-        benchmark=f"{table}\n\n**Results**:\n\n```\n{results}\n```" if results else "Not scored yet.",
+        origin="\n".join(dict.fromkeys(map(data_origin, records))),
+        rows="\n".join(lines) + (f"\n\n{files_table}" if files_table else ""),
+        benchmark=benchmark_section(name, results, benchmark),
         facts=command,
         folder=quote(settings.output_dir),
         question=quote(sample.question),
         context=quote(sample.context),
     )
+
+
+def data_rows(files: dict[str, list[Example]], cleaning_report: str | None) -> list[Row]:
+    """The data table: of each file what its cleaning report says, or its counts. cleaning_report: of the first file."""
+    rows: list[Row] = []
+    for path, examples in files.items():
+        answerable = sum(bool(example.answers) for example in examples)
+        count = os.path.basename(path), len(examples), answerable, len(examples) - answerable
+        report = (not rows and cleaning_report) or f"{os.path.splitext(path)[0]}_report.json"
+        rows += (cleaning_rows(report) if os.path.isfile(report) else []) or [count]
+    return rows
+
+
+def data_origin(record: JsonObject) -> str:
+    """Where the questions come from. record: see `translation_record`."""
+    languages = [escape_markdown(str(record.get(field))) for field in ("source_lang", "target_lang", "backend")]
+    return "Machine-translated from {} to {} by {}.".format(*languages) if record else "SQuAD-type questions."
+
+
+def benchmark_section(
+    name: str, results: dict[str, dict[str, float]], benchmark: Callable[[dict[str, dict[str, float]]], str]
+) -> str:
+    if not any(results.values()):
+        return "Not scored yet."
+    rows = {escape_markdown(f"{name} ({file})" if file else name): scores for file, scores in results.items()}
+    plain = results.get("", results)
+    return f"{benchmark(rows)}\n\n**Results**:\n\n```\n{plain}\n```"
+
+
+def training_files(sizes: dict[str, int], shares: list[int]) -> str:
+    """Markdown of training files: their windows, by path, and how many of them an epoch takes."""
+    lines = ["| Training file | Windows | Windows an epoch |", "|---|---:|---:|"]
+    for (path, size), share in zip(sizes.items(), shares, strict=True):
+        lines.append(f"| {escape_markdown(os.path.basename(path))} | {size:,} | {share:,} |")
+    return "\n".join(lines)
 
 
 def cleaning_rows(report_file: str) -> list[Row]:

@@ -28,6 +28,7 @@ class TrainingSettings:
     fp16: bool = False
     pad_to_max_length: bool = False
     seed: int = 42
+    sampling_temperature: float = 1.0
     logging_steps: int = 500
     save_steps: int = 500
     save_total_limit: int = 0
@@ -85,3 +86,36 @@ def epoch_order(num_windows: int) -> np.ndarray:
     torch.empty((), dtype=torch.int64).random_()
     seed = int(torch.empty((), dtype=torch.int64).random_().item())
     return torch.randperm(num_windows, generator=torch.Generator().manual_seed(seed)).numpy()
+
+
+def epoch_shares(sizes: list[int], temperature: float) -> list[int]:
+    """Windows that an epoch takes of each file: together as many as there are, in the ratio of size^(1/temperature).
+
+    Rounded down, and what is left goes to the largest fractions, of equal ones to the first.
+    """
+    if temperature == 1:
+        return sizes
+    weights = (np.array(sizes) / max(sizes)) ** (1 / temperature)
+    exact = sum(sizes) * weights / weights.sum()
+    shares = np.floor(exact).astype(np.int64)
+    shares[np.argsort(shares - exact, kind="stable")[: sum(sizes) - shares.sum()]] += 1
+    return shares.tolist()
+
+
+def epoch_windows(sizes: list[int], temperature: float, epoch: int, seed: int) -> np.ndarray:
+    """The windows of an epoch, not yet in its order: int64 (sum(sizes),). sizes: windows of each file.
+
+    A file is an endless row of shuffles of its windows, of which each epoch takes its share and the next one goes on:
+    no window comes again before all others of its file have come.
+    """
+    shares = epoch_shares(sizes, temperature)
+    if shares == sizes:
+        return np.arange(sum(sizes))
+    parts, offset = [], 0
+    for number, (size, share) in enumerate(zip(sizes, shares, strict=True)):
+        begin = epoch * share
+        rounds = range(begin // size, -(-(begin + share) // size))
+        row = np.concatenate([np.random.default_rng([seed, number, r]).permutation(size) for r in rounds])
+        parts.append(offset + row[begin - rounds[0] * size :][:share])
+        offset += size
+    return np.concatenate(parts)

@@ -57,6 +57,8 @@ def save_training(
             "world": processes.world,
             "plan": list(plan),
             "windows": updater.windows.digest(),
+            "train_files": [[os.path.basename(path), size] for path, size in updater.windows.file_sizes.items()],
+            "sampling": sampling(updater),
             "scaler": updater.scaler.state_dict() if updater.scaler else None,
         }
         tensors = state.rng_tensors(rng_states) | updater.moments()
@@ -65,6 +67,35 @@ def save_training(
         logger.info("Saved %s", folder)
         remove_old_checkpoints(settings.output_dir, state.step, settings.save_total_limit)
     processes.barrier()
+
+
+def sampling(updater: Updater) -> list[float] | None:
+    """What chose the windows of each epoch; None where it takes all."""
+    sizes, settings = updater.windows.file_sizes.values(), updater.settings
+    if len(sizes) < 2 or settings.sampling_temperature == 1:
+        return None
+    return [settings.sampling_temperature, settings.seed, *sizes]
+
+
+def _refuse_other_windows(folder: str, saved: JsonObject, updater: Updater) -> None:
+    way_out = f"give the same, or delete its {STATE_FILE} to start a new training from its weights"
+    if saved["windows"] != updater.windows.digest():
+        before = [f"{name} {size}" for name, size in saved.get("train_files", [])]  # there was no list before 2026-11
+        now = [f"{os.path.basename(path)} {size}" for path, size in updater.windows.file_sizes.items()]
+        several = max(len(before), len(now)) > 1
+        files = f" ({', '.join(before)}; now {', '.join(now)})" if several else ""
+        raise SquadError(
+            f"{folder} was made from other data or window settings, {saved['plan'][0]} windows{files}; {way_out}"
+        )
+    then, chosen = saved.get("sampling"), sampling(updater)
+    if then != chosen:
+        told = [
+            f"--sampling_temperature {s[0]:g}, seed {s[1]}, files of {' + '.join(map(str, s[2:]))} windows"
+            if s
+            else "--sampling_temperature 1"
+            for s in (then, chosen)
+        ]
+        raise SquadError(f"{folder} was made with {told[0]}, not with {told[1]}; {way_out}")
 
 
 def move(state: TrainingState, before: Plan, plan: Plan, *, by_epochs: bool) -> None:
@@ -98,11 +129,7 @@ def resume_training(
     Other data or window settings are refused.
     """
     saved, tensors = load_checkpoint(folder)
-    if saved["windows"] != updater.windows.digest():
-        raise SquadError(
-            f"{folder} was made from other data or window settings, {saved['plan'][0]} windows; give the same, or "
-            f"delete its {STATE_FILE} to start a new training from its weights"
-        )
+    _refuse_other_windows(folder, saved, updater)
     state = TrainingState.from_json(saved)
     if saved["plan"] != list(plan):
         logger.warning(

@@ -10,7 +10,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -19,18 +19,23 @@ from torch.utils.tensorboard.summary import hparams
 
 from squadlib.console import SquadError, describe_os_error, escape_markdown, logger
 from squadlib.files import JsonObject
-from squadlib.training.evaluation import Outcome
+from squadlib.training.confidence import Report, reliability, risks, tables
+from squadlib.training.evaluation import Outcome, average
+from squadlib.training.plots import chart
 
 NUM_SAMPLES = 8  # questions shown in TensorBoard
 HPARAMS = """model_type model_name_or_path train_file learning_rate num_train_epochs max_steps warmup_steps weight_decay
-per_gpu_train_batch_size gradient_accumulation_steps max_seq_length doc_stride seed bf16 fp16"""
+per_gpu_train_batch_size gradient_accumulation_steps max_seq_length doc_stride seed bf16 fp16 sampling_temperature"""
 
 
 class TrainingLog:
     """TensorBoard and console points of a training run. The x-axis is optimiser steps."""
 
-    def __init__(self, run_dir: str | None, step: int, facts: str) -> None:
-        """run_dir: the folder's name in runs/ where a resumed run goes on behind `step`; it is made anew otherwise."""
+    def __init__(self, run_dir: str | None, step: int, facts: str, names: Sequence[str] = ()) -> None:
+        """run_dir: the folder's name in runs/ where a resumed run goes on behind `step`; it is made anew otherwise.
+
+        names: of the files that will be scored.
+        """
         folder = os.path.join("runs", os.path.basename(run_dir)) if run_dir else ""
         resumes = os.path.isdir(folder)
         self.folder = folder if resumes else default_run_dir()
@@ -39,7 +44,10 @@ class TrainingLog:
         with self._writing():
             self.writer = SummaryWriter(self.folder, purge_step=step + 1 if resumes else None)
             charts = {name: ["Multiline", [f"eval_(HasAns_|NoAns_)?{name}$"]] for name in ("exact", "f1")}
-            self.writer.add_custom_scalars({"All, HasAns and NoAns questions": charts})
+            layout = {"All, HasAns and NoAns questions": charts}
+            if any(names):
+                layout["All files"] = {name: ["Multiline", [f"eval_{name}(/.+)?$"]] for name in ("exact", "f1")}
+            self.writer.add_custom_scalars(layout)
             self.writer.add_text("run", textwrap.indent(facts, "    "), step)  # indented: taken literally
 
     @property
@@ -86,28 +94,70 @@ class TrainingLog:
         for tag, value in values.items():
             self.writer.add_scalar(tag, value, step)
 
-    def evaluation(self, step: int, outcome: Outcome, with_null: bool) -> None:
-        """Scores, the sample questions, and how well the null odds tell answerable questions from the others."""
+    def text(self, tag: str, markdown: str, step: int) -> None:
         with self._writing():
-            self._add_scalars({f"eval_{key}": value for key, value in outcome.results.items()}, step)
-            self.writer.add_text("eval/samples", sample_table(outcome), step)
-            if with_null:
-                has_answer = np.array([bool(texts) for texts in outcome.golds.values()])
-                odds = np.array(list(outcome.null_odds.values()))
-                answerable = torch.sigmoid(torch.from_numpy(-odds))  # 0.5 is --null_score_diff_threshold 0
-                self.writer.add_pr_curve("eval/answerable", has_answer, answerable, step)
-                for name, group in ("HasAns", odds[has_answer]), ("NoAns", odds[~has_answer]):
-                    if len(group):
-                        self.writer.add_histogram(f"eval_null_odds/{name}", group, step)
+            self.writer.add_text(tag, markdown, step)
 
-    def finish(self, step: int, flags: JsonObject, results: dict[str, float]) -> None:
-        """Flags and final scores for the HPARAMS page, and the end."""
-        scores = [f"eval_{key}" for key in results if key.endswith(("exact", "f1"))]
+    def evaluation(self, step: int, outcomes: dict[str, Outcome], with_null: bool) -> None:
+        """Scores, the sample questions, and how well the null odds tell answerable questions from the others.
+
+        outcomes: by name of the file, which stands behind the tags; in front of them the mean of the files.
+        """
+        with self._writing():
+            results = {name: outcome.results for name, outcome in outcomes.items()}
+            self._add_scalars(_score_tags(results), step)
+            for name, outcome in outcomes.items():
+                self._questions(step, outcome, f"/{name}" if name else "", with_null)
+
+    def _questions(self, step: int, outcome: Outcome, behind: str, with_null: bool) -> None:
+        self.writer.add_text(f"eval/samples{behind}", sample_table(outcome), step)
+        if with_null:
+            has_answer = np.array([bool(texts) for texts in outcome.golds.values()])
+            odds = np.array(list(outcome.null_odds.values()))
+            answerable = torch.sigmoid(torch.from_numpy(-odds))  # 0.5 is --null_score_diff_threshold 0
+            self.writer.add_pr_curve(f"eval/answerable{behind}", has_answer, answerable, step)
+            for name, group in ("HasAns", odds[has_answer]), ("NoAns", odds[~has_answer]):
+                if len(group):
+                    self.writer.add_histogram(f"eval_null_odds{behind}/{name}", group, step)
+
+    def calibration(self, step: int, report: Report) -> None:
+        """Is a score the share of right answers, and how many are wrong among those with the highest scores?"""
+        with self._writing():
+            self.writer.add_text("calibration/groups", tables(report), step)
+            for name in report.after:
+                sides = {"before": report.before[name], "after": report.after[name]}
+                lines = {side: reliability(scores)[:2] for side, scores in sides.items()}
+                pictures = {
+                    "reliability": chart(f"Reliability {name}", "score", "exactly right", lines, diagonal=True),
+                    "risk_coverage": chart(
+                        f"Risk against coverage {name}",
+                        "share of the questions that is answered",
+                        "wrong",
+                        {side: risks(scores) for side, scores in sides.items()},
+                    ),
+                }
+                for kind, picture in pictures.items():
+                    tag = f"calibration/{kind}{'/' * bool(name)}{name}"
+                    self.writer.add_image(tag, picture, step, dataformats="HWC")
+
+    def finish(self, step: int, flags: JsonObject, results: dict[str, dict[str, float]]) -> None:
+        """Flags and final scores for the HPARAMS page, and the end. results: by name of the file."""
+        scores = [tag for tag in _score_tags(results) if tag.split("/")[0].endswith(("exact", "f1"))]
         shown = {name: flags[name] for name in HPARAMS.split()}
+        shown = {name: " ".join(value) if isinstance(value, list) else value for name, value in shown.items()}
         with self._writing():
             for summary in hparams(shown, dict.fromkeys(["loss", *scores], 0.0)):  # only their names are read
                 self.writer._get_file_writer().add_summary(summary, step)
         self.writer.close()
+
+
+def _score_tags(results: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Tag -> score: eval_f1 of a file without a name, eval_f1/nl of one with a name, and then eval_f1 is their mean."""
+    means = {} if "" in results else average(results)
+    tags = {f"eval_{key}": value for key, value in means.items()}
+    for name, scores in results.items():
+        tags |= {f"eval_{key}{'/' * bool(name)}{name}": value for key, value in scores.items()}
+    return tags
 
 
 def _report_thread_error(error: threading.ExceptHookArgs) -> None:

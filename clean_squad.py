@@ -54,9 +54,11 @@ def read_corpus(document: TranslatedDocument) -> Corpus:
     """Everything that is translated: sentences, questions, isolated answers."""
     corpus = Corpus()
     for paragraph in document.paragraphs:
-        for source, target in paragraph.sentences:
-            if target is not None:
-                corpus.add(paragraph.source[slice(*source)], paragraph.target[slice(*target)])
+        if not paragraph.fault:
+            source, target = corpus.read(paragraph.source), corpus.read(paragraph.target)
+            for spans in paragraph.sentences:
+                if spans.target is not None:
+                    corpus.add_numbers((source.inside(spans.source), target.inside(spans.target)))
         for question in paragraph.questions:
             corpus.add(question.text, question.translated or "")
             for answer in question.answers:

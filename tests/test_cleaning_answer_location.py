@@ -150,15 +150,6 @@ def test_source_offset_is_mended_to_the_nearest_place():
     assert source_offset(source, SourceAnswer("blue", 0, None)) is None
 
 
-def test_small_parts():
-    assert occurrences(["a", "b", "a", "b"], ["a", "b"]) == [0, 2]
-    assert occurrences(["a"], []) == []
-    first, last = np.array([0, 1, 1]), np.array([1, 2, 3])
-    assert np.allclose(overlap_with_alignment(first, last, np.array([0.0, 1.0, 0.0])), [0, 1, 2 / 3])
-    ties = Candidates(first, last, *(np.ones(3) for _ in range(3)))
-    assert ties.best() == 2  # the longest
-
-
 def test_a_permutation_of_the_questions_changes_no_answer():
     document, shuffled = town_document(), town_document()
     random.Random(0).shuffle(shuffled["data"][0]["paragraphs"][0]["qas"])

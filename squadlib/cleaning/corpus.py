@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -15,7 +16,19 @@ from squadlib.cleaning.tokens import Span, stem, tokenize
 MAX_STRETCH = 512  # tokens of either side that are aligned at a time
 BATCH_CELLS = 1 << 18  # word pairs worked on at a time: they stay in the processor's cache
 Sides = tuple[np.ndarray, np.ndarray]  # (source, target)
-Numbers = tuple[list[int], list[int]]  # the words of a sentence pair
+Numbers = tuple[array, array]  # the words of a sentence pair
+
+
+class Tokens(NamedTuple):
+    """The whole tokens of a text. starts, ends: in characters; numbers: of their stems."""
+
+    starts: array
+    ends: array
+    numbers: array
+
+    def inside(self, span: Span) -> array:
+        """The numbers of the tokens that begin in these characters."""
+        return self.numbers[bisect_left(self.starts, span[0]) : bisect_left(self.starts, span[1])]
 
 
 @dataclass
@@ -23,21 +36,51 @@ class Corpus:
     """Sentence pairs as word numbers, one after the other in flat arrays; both languages share one vocabulary."""
 
     vocabulary: dict[str, int] = field(default_factory=dict)
+    numbers: dict[str, int] = field(default_factory=dict)  # of whole tokens
+    texts: dict[str, Tokens] = field(default_factory=dict)  # that were read as a whole
     words: tuple[array, array] = field(default_factory=lambda: (array("i"), array("i")))  # source, target
     lengths: tuple[array, array] = field(default_factory=lambda: (array("i"), array("i")))
 
-    def number(self, text: str, spans: Iterable[Span]) -> list[int]:
-        vocabulary = self.vocabulary
-        return [vocabulary.setdefault(stem(text[start:end]), len(vocabulary)) for start, end in spans]
+    def number(self, text: str, spans: Iterable[Span]) -> array:
+        tokens = [text[start:end] for start, end in spans]
+        try:
+            return array("i", map(self.numbers.__getitem__, tokens))
+        except KeyError:  # a new token
+            for token in tokens:
+                self.numbers[token] = self.vocabulary.setdefault(stem(token), len(self.vocabulary))
+            return array("i", map(self.numbers.__getitem__, tokens))
+
+    def read(self, text: str) -> Tokens:
+        """The tokens of a text that is needed again: they are looked for once."""
+        if text not in self.texts:
+            spans = tokenize(text)
+            starts, ends = (array("i", [span[side] for span in spans]) for side in (0, 1))
+            self.texts[text] = Tokens(starts, ends, self.number(text, spans))
+        return self.texts[text]
 
     def add(self, source: str, target: str) -> None:
-        pair = [self.number(text, tokenize(text)) for text in (source, target)]
+        self.add_numbers((self.number(source, tokenize(source)), self.number(target, tokenize(target))))
+
+    def add_numbers(self, pair: Numbers) -> None:
         for stretch in stretches(len(pair[0]), len(pair[1])):
             for words, lengths, side, (first, last) in zip(self.words, self.lengths, pair, stretch, strict=True):
                 words.extend(side[first:last])
                 lengths.append(last - first)
 
+    def sort_vocabulary(self) -> None:
+        """Number the words in their own order, so that the order of what was added changes nothing."""
+        order = sorted(self.vocabulary)
+        rank = np.zeros(len(order), np.int32)
+        rank[[self.vocabulary[word] for word in order]] = np.arange(len(order), dtype=np.int32)
+        for numbers in (*self.words, *(tokens.numbers for tokens in self.texts.values())):
+            if numbers:
+                changed = np.frombuffer(numbers, np.int32)
+                changed[:] = rank[changed]
+        self.numbers = {token: int(rank[number]) for token, number in self.numbers.items()}
+        self.vocabulary = {word: number for number, word in enumerate(order)}
+
     def sentence_pairs(self) -> SentencePairs:
+        self.sort_vocabulary()
         source, target = ([np.array(numbers, np.int32) for numbers in side] for side in (self.words, self.lengths))
         return SentencePairs((source[0], source[1]), (target[0], target[1]))
 
@@ -86,7 +129,7 @@ class SentencePairs(NamedTuple):
         sources, targets = (lengths.tolist() for lengths in self.lengths)
         batches: list[list[int]] = []
         smallest = largest = (0, 0)
-        for number in np.lexsort((self.lengths[1], self.lengths[0] // 4)).tolist():
+        for number in np.lexsort((self.content(), self.lengths[1], self.lengths[0] // 4)).tolist():
             size = sources[number], targets[number]
             grown = max(largest[0], size[0]), max(largest[1], size[1])
             similar = grown[0] < smallest[0] + 4 and grown[1] <= 1.3 * smallest[1] + 4
@@ -97,6 +140,17 @@ class SentencePairs(NamedTuple):
                 batches.append([number])
                 smallest = largest = size
         return [np.array(batch) for batch in batches]
+
+    def content(self) -> np.ndarray:
+        """A number for each pair that depends on its words alone: it gives pairs of equal length an order."""
+        mixed = np.zeros(len(self.lengths[0]), np.uint64)
+        for words, lengths in zip(self.words, self.lengths, strict=True):
+            first = np.cumsum(lengths, dtype=np.int64) - lengths
+            place = (np.arange(len(words)) - np.repeat(first, lengths)).astype(np.uint64)
+            key = (words.astype(np.uint64) + np.uint64(1)) * (place * np.uint64(0x9E3779B97F4A7C15) | np.uint64(1))
+            key ^= key >> np.uint64(29)
+            mixed = mixed * np.uint64(0xD6E8FEB86659FD93) + np.add.reduceat(key, first)
+        return mixed
 
     def batch(self, numbers: np.ndarray) -> Batch:
         words, real = zip(*self._padded(numbers), strict=True)

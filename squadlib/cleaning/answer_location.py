@@ -10,7 +10,7 @@ import numpy as np
 
 from squadlib.cleaning.candidates import Choice, Search, best_choices, occurrences, variants
 from squadlib.cleaning.corpus import Corpus, Numbers, stretches
-from squadlib.cleaning.edges import with_edges
+from squadlib.cleaning.edges import is_figure_with_letters, with_edges
 from squadlib.cleaning.tokens import Span, fold, fold_text, without_article
 from squadlib.cleaning.translated_document import Paragraph, SourceAnswer
 from squadlib.cleaning.word_alignment import WordAligner
@@ -207,9 +207,17 @@ class AnswerLocator:
             weights,
             (len(source), len(isolated) or len(source)),
             occurrences(self.text.words, isolated),
-            variants(isolated, source, self.articles),
+            self.variants(answer, isolated, source),
             expected_start(place.span[0], place.spans),
         )
+
+    def variants(self, answer: SourceAnswer, isolated: list[str], source: list[str]) -> dict[str, float]:
+        """What the translated answer may read like. "1990s" is not like "1990", though their figures are the same."""
+        target = self.paragraph.target
+        if any(character.isdigit() for character in answer.text):
+            source = [] if is_figure_with_letters(answer.text, target) else source
+            isolated = [] if is_figure_with_letters(answer.isolated or "", target) else isolated
+        return variants(isolated, source, self.articles)
 
     def choose(self, choice: Choice, search: Search, answer: SourceAnswer, spans: tuple[Span, Span]) -> Location:
         """The best candidate as a Location, or none when its confidence is too low."""

@@ -103,7 +103,8 @@ def occurrences(words: list[str], wanted: list[str]) -> list[int]:
 
 def best_choices(searches: list[Search]) -> Iterator[Choice]:
     """The best candidate of each search."""
-    together, size = [], 0
+    together: list[Search] = []
+    size = 0
     for search in searches:
         more = search.num_runs() + len(search.words)
         if together and size + more > RUNS_AT_A_TIME:

@@ -31,24 +31,34 @@ class Tokens(NamedTuple):
         return self.numbers[bisect_left(self.starts, span[0]) : bisect_left(self.starts, span[1])]
 
 
+class Stems(dict[str, int]):
+    """The number of each token, that of its stem in the vocabulary; new ones are added there."""
+
+    def __init__(self, vocabulary: dict[str, int]):
+        super().__init__()
+        self.vocabulary = vocabulary
+
+    def __missing__(self, token: str) -> int:
+        number = self[token] = self.vocabulary.setdefault(stem(token), len(self.vocabulary))
+        return number
+
+
 @dataclass
 class Corpus:
     """Sentence pairs as word numbers, one after the other in flat arrays; both languages share one vocabulary."""
 
     vocabulary: dict[str, int] = field(default_factory=dict)
-    numbers: dict[str, int] = field(default_factory=dict)  # of whole tokens
+    numbers: Stems = field(init=False)
     texts: dict[str, Tokens] = field(default_factory=dict)  # that were read as a whole
     words: tuple[array, array] = field(default_factory=lambda: (array("i"), array("i")))  # source, target
     lengths: tuple[array, array] = field(default_factory=lambda: (array("i"), array("i")))
 
+    def __post_init__(self) -> None:
+        self.numbers = Stems(self.vocabulary)
+
     def number(self, text: str, spans: Iterable[Span]) -> array:
-        tokens = [text[start:end] for start, end in spans]
-        try:
-            return array("i", map(self.numbers.__getitem__, tokens))
-        except KeyError:  # a new token
-            for token in tokens:
-                self.numbers[token] = self.vocabulary.setdefault(stem(token), len(self.vocabulary))
-            return array("i", map(self.numbers.__getitem__, tokens))
+        numbers = self.numbers
+        return array("i", [numbers[text[start:end]] for start, end in spans])
 
     def read(self, text: str) -> Tokens:
         """The tokens of a text that is needed again: they are looked for once."""
@@ -76,8 +86,8 @@ class Corpus:
             if numbers:
                 changed = np.frombuffer(numbers, np.int32)
                 changed[:] = rank[changed]
-        self.numbers = {token: int(rank[number]) for token, number in self.numbers.items()}
         self.vocabulary = {word: number for number, word in enumerate(order)}
+        self.numbers = Stems(self.vocabulary)
 
     def sentence_pairs(self) -> SentencePairs:
         self.sort_vocabulary()
@@ -93,6 +103,8 @@ def stretches(source_length: int, target_length: int) -> list[tuple[Span, Span]]
 
     (first, last) tokens of either side. Parts have MAX_STRETCH tokens at most; each begins in the middle of the last.
     """
+    if 0 < source_length <= MAX_STRETCH and 0 < target_length <= MAX_STRETCH:
+        return [((0, source_length), (0, target_length))]
     num_halves = max(2, math.ceil(2 * max(source_length, target_length) / MAX_STRETCH))
     source, target = (
         [(length * half // num_halves, length * (half + 2) // num_halves) for half in range(num_halves - 1)]

@@ -174,11 +174,8 @@ def format_counts(title: str, counts: dict[str, int]) -> list[str]:
 
 def format_report(report: Report) -> str:
     """The report as text for people."""
-    source, kept, literal = report["datasets"]
-    answers, others, ambiguous = report["answers"], report["literal"], report["ambiguous"]
-    lines = [format_table(report["datasets"]), "", format_share("answerable", kept["answerable"], source["answerable"])]
-    lines += [format_share("unanswerable", kept["unanswerable"], source["unanswerable"])]
-    lines += [f"{answers['located']:,} of {answers['searched']:,} answers found; {answers['written']:,} different", ""]
+    others, ambiguous, literal = report["literal"], report["ambiguous"], report["datasets"][2]
+    lines = format_head(report)
     lines += format_counts("Answers found, by what matched:", report["strategies"])
     lines += format_counts("Questions dropped, by reason:", report["dropped"])
     lines += format_counts("Answers dropped, by reason:", report["answers_dropped"])
@@ -197,6 +194,14 @@ def format_report(report: Report) -> str:
     for sample in report["least_certain"]:
         lines += format_sample(sample)
     return "\n".join(lines).rstrip()
+
+
+def format_head(report: Report) -> list[str]:
+    """How much was kept."""
+    (source, kept, _), answers = report["datasets"], report["answers"]
+    shares = [format_share(kind, kept[kind], source[kind]) for kind in ("answerable", "unanswerable")]
+    found = f"{answers['located']:,} of {answers['searched']:,} answers found; {answers['written']:,} different"
+    return [format_table(report["datasets"]), "", *shares, found, ""]
 
 
 def format_share(kind: str, kept: int, of: int) -> str:

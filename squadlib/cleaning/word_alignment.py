@@ -17,6 +17,7 @@ FIRST_ROUNDS, JUMP_ROUNDS = 3, 3
 DIAGONAL = 1.0
 PREFIX_LENGTH = 3  # letters that words which look alike begin with
 SAME_STEM_COUNT, SAME_PREFIX_COUNT, UNSEEN_COUNT = 2.0, 0.3, 0.001  # times that two words count as seen together
+SPARE_BITS = 4  # a table as large as the corpus has many collisions, which cost Turkish 1.3 F1
 MAX_TABLE_BITS = 25  # 2**25 pairs of float32 = 128 MiB, however large the corpus
 ARTICLE_SHARE, ARTICLE_FREQUENCY = 0.55, 0.002  # what makes a target word an article: see WordAligner.learn_articles
 
@@ -31,7 +32,7 @@ class LexicalTable:
     def __init__(self, vocabulary: dict[str, int], pairs: SentencePairs):
         num_cells = int((pairs.lengths[0].astype(np.int64) * pairs.lengths[1]).sum())
         self.vocabulary = vocabulary
-        self.bits = min(MAX_TABLE_BITS, max(12, math.ceil(math.log2(num_cells + 1))))
+        self.bits = min(MAX_TABLE_BITS, max(12, math.ceil(math.log2(num_cells + 1)) + SPARE_BITS))
         self.counts = np.zeros(1 << self.bits, np.float32)
         self.totals = np.zeros((2, len(vocabulary)), np.float32)  # of each word as (source, target)
         self.looks = look_numbers(vocabulary)

@@ -73,6 +73,10 @@ def test_a_bracket_or_quote_that_is_opened_is_closed_or_left_out(target, words, 
         ("es begann mit 12. Dann kam", "12", "12", "12.", "12"),
         ("en el siglo 12. Luego", "siglo 12", "12th century", "siglo 12", "siglo 12"),
         ("kostet 12.5 Mark", "12", "12th", "12.", "12"),
+        ("kostte 2 miljoen $ in", "2 miljoen", "$2 million", None, "2 miljoen $"),
+        ("kostte $ 2 miljoen in", "2 miljoen", "$2 million", None, "$ 2 miljoen"),
+        ("kostte $ 2 miljoen in", "2 miljoen", "2 million", None, "2 miljoen"),
+        ("meer dan %12 van", "12", "12%", None, "%12"),
     ],
 )
 def test_a_figure_is_not_cut_out_of_its_token(target, words, answer, isolated, expected):

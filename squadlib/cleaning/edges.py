@@ -16,6 +16,7 @@ PAIRS = {*BRACKETS, *QUOTATION, "''''", "``''"}
 OPENING, CLOSING = {pair[: len(pair) // 2] for pair in PAIRS}, {pair[len(pair) // 2 :] for pair in PAIRS}
 MARK = re.compile("|".join(sorted(map(re.escape, OPENING | CLOSING), reverse=True)))
 STOPS = ".,!?…"  # may stand between the last word and what closes
+UNITS = re.compile("[$€£¥%‰]")
 ORDINAL = re.compile(r"\d(?:st|nd|rd|th)\b", re.IGNORECASE)
 DECADE = re.compile(r"\d['’]?s\b")
 
@@ -24,6 +25,7 @@ def with_edges(target: str, span: Span, answer: SourceAnswer) -> Span:
     """The span with what belongs to its words: the marks that the source answer has too, in pairs; all of a figure."""
     start, end = span
     end = after_figure(target, end, answer)
+    start, end = with_unit(target, start, end, answer)
     tokens = tokenize(answer.text)
     leading = {edge_kind(char) for char in answer.text[: tokens[0][0]]}
     trailing = {edge_kind(char) for char in answer.text[tokens[-1][1] :]}
@@ -103,6 +105,19 @@ def after_figure(target: str, end: int, answer: SourceAnswer) -> int:
         goes_on = target[end + 1 :].lstrip()[:1].islower()
         suffix = re.compile(r"\.(?!\d)").match(target, end) if in_isolated or goes_on else None
     return suffix.end() if suffix else end
+
+
+def with_unit(target: str, start: int, end: int, answer: SourceAnswer) -> Span:
+    """The span of an amount with the sign of its unit on the other side: "$2 million" -> "2 miljoen $"."""
+    for sign in UNITS.findall(answer.text):
+        if sign not in target[start:end] and any(char.isdigit() for char in target[start:end]):
+            after = re.compile(rf"\s?{re.escape(sign)}").match(target, end)
+            before = re.search(rf"{re.escape(sign)}\s?$", target[max(0, start - 2) : start])
+            if after:
+                end = after.end()
+            elif before:
+                start -= len(before[0])
+    return start, end
 
 
 def is_figure_with_letters(text: str, target: str) -> bool:

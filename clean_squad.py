@@ -32,7 +32,15 @@ from squadlib.cleaning.questions import QuestionOutcome, clean_paragraphs, dropp
 from squadlib.cleaning.report import Report, Settings, build_report, format_head, format_report
 from squadlib.cleaning.translated_document import Paragraph, TranslatedDocument, read_document
 from squadlib.cleaning.word_alignment import WordAligner
-from squadlib.console import SquadError, exit_with_faults, logger, progress_bar, script_main, setup_logging
+from squadlib.console import (
+    SquadError,
+    exit_with_faults,
+    garbage_collector_off,
+    logger,
+    progress_bar,
+    script_main,
+    setup_logging,
+)
 from squadlib.data import load_squad
 from squadlib.files import check_output_dir, check_output_path, make_dirs, write_json
 
@@ -301,7 +309,8 @@ def main(argv: list[str] | None = None) -> int:
     exit_with_faults(parser, check_args(args))
     logger.info("command line: %s", shlex.join(sys.argv if argv is None else ["clean_squad.py", *argv]))
     jobs = plan_jobs(args)
-    documents = [read_file(job.input_file) for job in jobs]
+    with garbage_collector_off():
+        documents = [read_file(job.input_file) for job in jobs]
     aligner = None
     if args.method == "align":
         corpus = read_corpus(*documents)

@@ -73,9 +73,9 @@ class Corpus:
 
     def add_numbers(self, pair: Numbers) -> None:
         for stretch in stretches(len(pair[0]), len(pair[1])):
-            for words, lengths, side, (first, last) in zip(self.words, self.lengths, pair, stretch, strict=True):
-                words.extend(side[first:last])
-                lengths.append(last - first)
+            for side, (first, last) in enumerate(stretch):
+                self.words[side].extend(pair[side][first:last])
+                self.lengths[side].append(last - first)
 
     def sort_vocabulary(self) -> None:
         """Number the words in their own order, so that the order of what was added changes nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from array import array
 from bisect import bisect_left
@@ -64,8 +65,8 @@ class Corpus:
         """The tokens of a text that is needed again: they are looked for once."""
         if text not in self.texts:
             spans = tokenize(text)
-            starts, ends = (array("i", [span[side] for span in spans]) for side in (0, 1))
-            self.texts[text] = Tokens(starts, ends, self.number(text, spans))
+            edges = array("i", itertools.chain.from_iterable(spans))
+            self.texts[text] = Tokens(edges[::2], edges[1::2], self.number(text, spans))
         return self.texts[text]
 
     def add(self, source: str, target: str) -> None:

@@ -31,7 +31,7 @@ from squadlib.data import load_squad
 from squadlib.files import check_output_path, write_json
 
 METHODS = ("align", "literal")
-MIN_CONFIDENCE = 0.25  # on real machine translation every answer is above; see benchmarks/README.md
+MIN_CONFIDENCE = 0.65  # an answer that is likelier wrong than this is dropped; see docs/cleaning.md
 CHUNK_CHARS = 300_000  # of paragraphs that are worked on at a time
 FEW_PAIRS = 1000  # with fewer sentence pairs than this the learned translations are weak
 
@@ -54,13 +54,16 @@ def read_corpus(document: TranslatedDocument) -> Corpus:
     """Everything that is translated: sentences, questions, isolated answers."""
     corpus = Corpus()
     for paragraph in document.paragraphs:
+        start = corpus.place()
         for source, target in paragraph.sentences:
             if target is not None:
                 corpus.add(paragraph.source[slice(*source)], paragraph.target[slice(*target)])
+        end_of_context = corpus.place()
         for question in paragraph.questions:
             corpus.add(question.text, question.translated or "")
             for answer in question.answers:
                 corpus.add(answer.text, answer.isolated or "")
+        corpus.end_paragraph(start, end_of_context)
     return corpus
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from squadlib.cleaning.candidates import Candidates, lexical_similarity, occurrences, overlap_with_alignment, windows
+from squadlib.cleaning.confidence import probability, weigh
 from squadlib.cleaning.corpus import Corpus, Numbers, stretches
 from squadlib.cleaning.tokens import Span, fold, fold_text, tokenize, without_article
 from squadlib.cleaning.translated_document import Paragraph, SourceAnswer
@@ -85,6 +86,12 @@ class TokenizedParagraph:
         """(first, last) of the source tokens that have a part in these characters."""
         first = bisect_right(self.source_tokens, span[0], key=lambda token: token[1])
         return first, max(first, bisect_left(self.source_tokens, span[1], key=lambda token: token[0]))
+
+    def source_words_of(self, stretch: Stretch, span: Span) -> Span:
+        """The same, counted from the first token of the stretch."""
+        first, last = self.source_words(span)
+        low, high = stretch.source
+        return min(max(first, low), high) - low, min(max(last, low), high) - low
 
     def stretch(self, answer: Span, spans: tuple[Span, Span]) -> Stretch:
         """What to align for an answer in these sentences (spans in characters); empty where there is no word."""
@@ -166,14 +173,14 @@ class AnswerLocator:
             return self.locate_symbol(answer.isolated or answer.text, expected, spans)
         isolated = fold_text(answer.isolated or "")
         candidates = self.candidates(stretch, self.weights(stretch, span), (isolated, source), expected)
-        return self.choose(candidates, stretch.target, answer, isolated, spans)
+        return self.choose(candidates, stretch, span, answer, isolated, spans)
 
     def weights(self, stretch: Stretch, answer: Span) -> np.ndarray:
         """P(it translates a word of the answer) for each target token of the stretch."""
         if stretch not in self.posteriors:
             return np.zeros(stretch.target[1] - stretch.target[0])
-        first, last = (number - stretch.source[0] for number in self.text.source_words(answer))
-        return np.minimum(self.posteriors[stretch][:, max(0, first) : max(0, last)].sum(axis=1), 1)
+        first, last = self.text.source_words_of(stretch, answer)
+        return np.minimum(self.posteriors[stretch][:, first:last].sum(axis=1), 1)
 
     def candidates(
         self, stretch: Stretch, weights: np.ndarray, wanted: tuple[list[str], list[str]], expected: float
@@ -200,7 +207,8 @@ class AnswerLocator:
     def choose(
         self,
         candidates: Candidates,
-        sentence: Span,
+        stretch: Stretch,
+        span: Span,
         answer: SourceAnswer,
         isolated: list[str],
         spans: tuple[Span, Span],
@@ -210,7 +218,16 @@ class AnswerLocator:
         first, last = int(candidates.first[best]), int(candidates.last[best])
         start, end = with_edges(self.paragraph.target, (self.starts[first], self.tokens[last - 1][1]), answer.text)
         text = self.paragraph.target[start:end]
-        confidence = round(float(candidates.scores()[best]), 4)
+        source, sentence = fold_text(answer.text), stretch.target
+        evidence = weigh(
+            self.posteriors.get(stretch),
+            self.text.source_words_of(stretch, span),
+            (first - sentence[0], last - sentence[0]),
+            (source, self.words[first:last]),
+            float(candidates.lexical[best]),
+            bool(isolated),
+        )
+        confidence = round(probability(evidence), 4)
         places = occurrences(self.words, isolated)
         if confidence < self.min_confidence:
             return Location(None, text, LOW_CONFIDENCE, confidence, spans, len(places))
@@ -219,7 +236,7 @@ class AnswerLocator:
         elif text == (answer.isolated or ""):
             strategy = "letter by letter"
         else:
-            matched = self.what_matched(self.words[first:last], isolated, fold_text(answer.text))
+            matched = self.what_matched(self.words[first:last], isolated, source)
             strategy = matched or ("similar words" if candidates.lexical[best] >= 0.8 else "word alignment")
         resolved_by = candidates.decided_by(best, places, sentence) if len(places) > 1 else ""
         return Location(start, text, strategy, confidence, spans, len(places), resolved_by)

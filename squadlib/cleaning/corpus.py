@@ -18,6 +18,13 @@ Sides = tuple[np.ndarray, np.ndarray]  # (source, target)
 Numbers = tuple[list[int], list[int]]  # the words of a sentence pair
 
 
+class ParagraphWords(NamedTuple):
+    """Where the words of a paragraph are in the corpus, (source, target): of its context, and with its questions."""
+
+    context: tuple[slice, slice]
+    everything: tuple[slice, slice]
+
+
 @dataclass
 class Corpus:
     """Sentence pairs as word numbers, one after the other in flat arrays; both languages share one vocabulary."""
@@ -25,6 +32,7 @@ class Corpus:
     vocabulary: dict[str, int] = field(default_factory=dict)
     words: tuple[array, array] = field(default_factory=lambda: (array("i"), array("i")))  # source, target
     lengths: tuple[array, array] = field(default_factory=lambda: (array("i"), array("i")))
+    paragraphs: list[ParagraphWords] = field(default_factory=list)
 
     def number(self, text: str, spans: Iterable[Span]) -> list[int]:
         vocabulary = self.vocabulary
@@ -36,6 +44,18 @@ class Corpus:
             for words, lengths, side, (first, last) in zip(self.words, self.lengths, pair, stretch, strict=True):
                 words.extend(side[first:last])
                 lengths.append(last - first)
+
+    def place(self) -> Span:
+        """Where the next words will be, (source, target)."""
+        return len(self.words[0]), len(self.words[1])
+
+    def end_paragraph(self, start: Span, end_of_context: Span) -> None:
+        """All pairs of a paragraph were added: those of its context, then those of its questions."""
+        context, everything = (
+            tuple(slice(first, last) for first, last in zip(start, end, strict=True))
+            for end in (end_of_context, self.place())
+        )
+        self.paragraphs.append(ParagraphWords((context[0], context[1]), (everything[0], everything[1])))
 
     def sentence_pairs(self) -> SentencePairs:
         source, target = ([np.array(numbers, np.int32) for numbers in side] for side in (self.words, self.lengths))

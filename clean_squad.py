@@ -20,11 +20,13 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 
 from squadlib.cleaning.corpus import Corpus
+from squadlib.cleaning.pairing import WRONG_TRANSLATION, Pairing, check_pairing
 from squadlib.cleaning.questions import QuestionOutcome, clean_paragraphs, dropped_question, plain_question
 from squadlib.cleaning.report import Settings, build_report, format_report
-from squadlib.cleaning.translated_document import Paragraph, TranslatedDocument, read_document
+from squadlib.cleaning.translated_document import Article, Paragraph, TranslatedDocument, read_document
 from squadlib.cleaning.word_alignment import WordAligner
 from squadlib.console import SquadError, exit_with_faults, logger, progress_bar, script_main, setup_logging
 from squadlib.data import load_squad
@@ -79,6 +81,40 @@ def train_aligner(corpus: Corpus) -> WordAligner:
     return WordAligner(corpus)
 
 
+def check_paragraphs(aligner: WordAligner, min_confidence: float) -> Pairing:
+    """Whether the paragraphs carry their own translations; says so where they do not."""
+    pairing = check_pairing(aligner)
+    num_wrong, num_paragraphs = int(pairing.wrong.sum()), len(pairing.wrong)
+    if num_wrong:
+        logger.warning(
+            "%s of %s paragraphs seem to carry the translation of another one%s; look at --dropped_file, and %s",
+            f"{num_wrong:,}",
+            f"{num_paragraphs:,}",
+            "" if min_confidence else " (kept, as --min_confidence 0 asks)",
+            "check that context_t belongs to context all through the file"
+            if num_wrong > num_paragraphs / 2
+            else "translate those again",
+        )
+    elif not pairing.tested:
+        logger.info(
+            "%s paragraphs are too few, or too hard to learn from, to tell whether each carries its own translation",
+            f"{num_paragraphs:,}",
+        )
+    return pairing
+
+
+def without_wrong_translations(document: TranslatedDocument, wrong: list[bool]) -> TranslatedDocument:
+    """The document with a fault in each paragraph that is `wrong`; one that has a fault keeps its own."""
+    of_paragraph, articles = iter(wrong), []
+    for article in document.articles:
+        paragraphs = [
+            replace(paragraph, fault=paragraph.fault or WRONG_TRANSLATION) if next(of_paragraph) else paragraph
+            for paragraph in article.paragraphs
+        ]
+        articles.append(Article(article.title, paragraphs))
+    return document._replace(articles=articles)
+
+
 def find_answers(
     document: TranslatedDocument, aligner: WordAligner | None, min_confidence: float
 ) -> list[list[QuestionOutcome]]:
@@ -117,7 +153,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--min_confidence",
         type=float,
         default=MIN_CONFIDENCE,
-        help="drop answers below this, 0 to 1; raise it for fewer but surer answers (default: %(default)s; align only)",
+        help="drop answers that are less likely than this to be in the right place, 0 to 1; 0 keeps every place, also "
+        "in paragraphs that seem to carry the translation of another one (default: %(default)s; align only)",
     )
     output = parser.add_argument_group("output and logging")
     output.add_argument("--report_file", help="write the printed report here as JSON")
@@ -152,11 +189,15 @@ def main(argv: list[str] | None = None) -> int:
     if all(paragraph.fault for paragraph in document.paragraphs):
         raise SquadError(f"{args.input_file}: no paragraph is translated (context_t); run translate_squad.py first")
     aligner = train_aligner(read_corpus(document)) if args.method == "align" else None
+    pairing = check_paragraphs(aligner, args.min_confidence) if aligner else None
+    if pairing and args.min_confidence:
+        document = without_wrong_translations(document, pairing.wrong.tolist())
     outcomes = find_answers(document, aligner, args.min_confidence)
     questions = [outcome for paragraph in outcomes for outcome in paragraph]
     notes = [note for paragraph in document.paragraphs for note in paragraph.notes]
     min_confidence = args.min_confidence if aligner else None
-    report = build_report(questions, notes, Settings(args.input_file, args.output_file, args.method, min_confidence))
+    settings = Settings(args.input_file, args.output_file, args.method, min_confidence)
+    report = build_report(questions, notes, settings, pairing)
     write_json(args.output_file, plain_document(document, outcomes), ensure_ascii=False)
     if args.dropped_file:
         write_json(args.dropped_file, [dropped_question(o) for o in questions if not o.kept], ensure_ascii=False)

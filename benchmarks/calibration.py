@@ -1,6 +1,6 @@
 """What the confidence of clean_squad.py is worth, and the coefficients of squadlib/cleaning/confidence.py.
 
-    python benchmarks/calibration.py                  # fits on all sets, judges each by a fit that has not seen its language
+    python benchmarks/calibration.py                  # fits on all sets; judges each by a fit without its language
     python benchmarks/calibration.py --xquad_dir DIR  # with more languages of XQuAD than $SQUAD_TEST_DATA has
     python benchmarks/calibration.py --as_it_is       # judges the coefficients that stand in confidence.py
 
@@ -18,6 +18,7 @@ kept    with every paragraph's translation moved to the next paragraph: answers 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import random
 import sys
@@ -84,7 +85,11 @@ def judge(pairs: list[GoldParagraph], only: list[int | None] | None = None) -> t
     paragraphs = [pair.paragraph for pair in pairs]
     aligner = WordAligner(clean_squad.read_corpus(TranslatedDocument({}, [Article("", paragraphs)])))
     weighed: list[Evidence] = []
-    keep: Callable[[Evidence], float] = lambda evidence: weighed.append(evidence) or 1.0  # type: ignore[func-returns-value]
+
+    def keep(evidence: Evidence) -> float:
+        weighed.append(evidence)
+        return 1.0
+
     rows, right, exact = [], [], []
     probability, answer_location.probability = answer_location.probability, keep
     locators = answer_location.make_locators(paragraphs, aligner, 0.0)
@@ -238,7 +243,7 @@ def print_reliability(samples: list[Sample], coefficients: dict[str, np.ndarray]
     right, exact = (np.concatenate([getattr(s.answers, name) for s in samples]) for name in ("right", "exact"))
     print(f"\n{'confidence':14s}{'answers':>8s}{'mean':>8s}{'right':>8s}{'exact':>8s}")
     edges = (0, 0.3, 0.5, 0.65, 0.8, 0.9, 0.95, 0.99, 1.01)
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in itertools.pairwise(edges):
         group = (expected >= low) & (expected < high)
         if group.any():
             shares = "".join(f"{100 * values[group].mean():8.1f}" for values in (expected, right, exact))
@@ -261,7 +266,9 @@ def print_thresholds(samples: list[Sample], coefficients: dict[str, np.ndarray])
                 cut.append(100 * (predict(weights, sample.cut.evidence) >= threshold).mean())
                 misplaced.append(100 * (~sample.answers.right[kept]).mean())
             figures = np.mean(lost), max(lost), np.mean(cut), max(cut), np.mean(misplaced)
-            print(f"{threshold:<20.2f}{figures[0]:8.2f}{figures[1]:9.2f}{figures[2]:9.1f}{figures[3]:9.1f}{figures[4]:11.2f}")
+            print(
+                f"{threshold:<20.2f}{figures[0]:8.2f}{figures[1]:9.2f}{figures[2]:9.1f}{figures[3]:9.1f}{figures[4]:11.2f}"
+            )
 
 
 def print_coefficients(found: np.ndarray) -> None:

@@ -1,8 +1,8 @@
 """Whether paragraphs carry their own translations: each should fit its source better than its neighbours' do.
 
-The words of a paragraph are looked for in its translation with the word translations that the aligner learned. Learning
-from a wrong pair makes that pair fit too, so what a paragraph may have taught itself is taken off first: what is left
-comes from other paragraphs. The same is done with the translations of the paragraphs beside it, which share its subject.
+The words of a paragraph are looked for in its translation by what the aligner learned. Learning from a wrong pair makes
+that pair fit too, so what a paragraph may have taught itself is taken off first: the rest comes from other paragraphs.
+The same is done with the translations of the paragraphs beside it, which share its subject.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from squadlib.cleaning.corpus import Corpus, ParagraphWords
 from squadlib.cleaning.word_alignment import SAME_PREFIX_COUNT, SAME_STEM_COUNT, LexicalTable, WordAligner
 
+WRONG_TRANSLATION = "the paragraph carries the translation of another one"
 CHANCE = 100.0  # two words translate each other when they are seen together this many times as often as by chance
 MAX_WORDS = 100  # distinct words of a text that are looked at, the rarest ones
 MAX_CELLS = 1 << 26  # pairs of words that are looked at in a whole file
@@ -24,10 +25,16 @@ CLEAR = 3.0  # standard errors, or standard deviations, that a difference must h
 
 
 class Bag(NamedTuple):
-    """A paragraph and its translation as words. looked_at: of the two texts; taught: (words, counts) of all its pairs."""
+    """A paragraph and its translation as words.
+
+    looked_at: distinct words of the two texts; taught: (words, counts) of them and their questions and answers.
+    """
 
     looked_at: tuple[np.ndarray, np.ndarray]
     taught: tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+    def empty(self) -> bool:
+        return not all(map(len, self.looked_at))
 
     def same_text(self, other: Bag) -> bool:
         return any(np.array_equal(a, b) for a, b in zip(self.looked_at, other.looked_at, strict=True))
@@ -98,12 +105,13 @@ def make_bags(corpus: Corpus) -> tuple[list[Bag], np.ndarray]:
 
 def measure_fit(table: LexicalTable, bags: list[Bag]) -> tuple[np.ndarray, float]:
     """(the fit of each pair, the standard deviation that it has by chance)."""
-    own = np.array([explained(table, bag, bag) for bag in bags])
+    own = np.array([math.nan if bag.empty() else explained(table, bag, bag) for bag in bags])
     neighbours: list[list[float]] = [[] for _ in bags]
     differences = []
     for number, bag in enumerate(bags):
         beside = (number + 1) % len(bags)
-        if len(bags) > 1 and not bag.same_text(bags[beside]):
+        comparable = not (bag.empty() or bags[beside].empty() or bag.same_text(bags[beside]))
+        if comparable:
             crossed = explained(table, bag, bags[beside]), explained(table, bags[beside], bag)
             neighbours[number] += crossed
             neighbours[beside] += crossed
@@ -117,8 +125,6 @@ def measure_fit(table: LexicalTable, bags: list[Bag]) -> tuple[np.ndarray, float
 def explained(table: LexicalTable, left: Bag, right: Bag) -> float:
     """The share of words with a translation on the other side: the source of `left`, the target of `right`."""
     source, target = left.looked_at[0], right.looked_at[1]
-    if not len(source) or not len(target):
-        return 0.0
     seen = table.counts[table.buckets(source[None, :], target[:, None])]
     seen = seen - left.could_teach(source, target)
     if left is not right:

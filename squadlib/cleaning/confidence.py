@@ -33,8 +33,21 @@ class Evidence(NamedTuple):
     sentence_length: float  # of the translated sentence
 
 
-COEFFICIENTS = Evidence(*[0.0] * 12)
-INTERCEPT = 0.0
+COEFFICIENTS = Evidence(
+    wording=2.534,
+    isolated=-1.429,
+    isolated_wording=1.811,
+    reach=1.167,
+    margin=3.397,
+    answer_margin=1.113,
+    sentence=0.331,
+    figures=1.537,
+    outside=-1.851,
+    answer_length=-0.319,
+    place_length=1.350,
+    sentence_length=-0.181,
+)
+INTERCEPT = -1.735
 
 
 def probability(evidence: Evidence) -> float:

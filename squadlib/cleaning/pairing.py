@@ -74,7 +74,7 @@ def lowest_fit(fit: np.ndarray, spread: float) -> float:
         return -math.inf
     if fit.mean() < 0:
         return math.inf  # all in all the neighbours' translations fit better: the file is mismatched
-    if fit.mean() < CLEAR * fit.std() / math.sqrt(len(fit)):
+    if fit.mean() <= CLEAR * fit.std() / math.sqrt(len(fit)):
         return -math.inf
     middle, high = np.quantile(fit[fit > 0], (0.5, 0.84))  # the upper half is free of wrong pairs
     return float(min(middle - CLEAR * (high - middle), spread))

@@ -39,13 +39,11 @@ class Bag(NamedTuple):
     def same_text(self, other: Bag) -> bool:
         return any(np.array_equal(a, b) for a, b in zip(self.looked_at, other.looked_at, strict=True))
 
-    def could_teach(self, source: np.ndarray, target: np.ndarray) -> np.ndarray:
-        """How often this paragraph can have shown each pair of these words at most, (target words, source words)."""
-        times = []
-        for (words, counts), asked in zip(self.taught, (source, target), strict=True):
-            place = np.minimum(np.searchsorted(words, asked), len(words) - 1)
-            times.append(np.where(words[place] == asked, counts[place], 0))
-        return np.minimum(times[0][None, :], times[1][:, None])
+    def times(self, side: int, asked: np.ndarray) -> np.ndarray:
+        """How often each of the asked words stands in this paragraph, its questions and answers."""
+        words, counts = self.taught[side]
+        place = np.minimum(np.searchsorted(words, asked), len(words) - 1)
+        return np.where(words[place] == asked, counts[place], 0)
 
 
 @dataclass(frozen=True)
@@ -105,14 +103,15 @@ def make_bags(corpus: Corpus) -> tuple[list[Bag], np.ndarray]:
 
 def measure_fit(table: LexicalTable, bags: list[Bag]) -> tuple[np.ndarray, float]:
     """(the fit of each pair, the standard deviation that it has by chance)."""
-    own = np.array([math.nan if bag.empty() else explained(table, bag, bag) for bag in bags])
+    num_words = float(table.totals[0].sum())
+    own = np.array([math.nan if bag.empty() else explained(table, num_words, bag, bag) for bag in bags])
     neighbours: list[list[float]] = [[] for _ in bags]
     differences = []
     for number, bag in enumerate(bags):
         beside = (number + 1) % len(bags)
         comparable = not (bag.empty() or bags[beside].empty() or bag.same_text(bags[beside]))
         if comparable:
-            crossed = explained(table, bag, bags[beside]), explained(table, bags[beside], bag)
+            crossed = explained(table, num_words, bag, bags[beside]), explained(table, num_words, bags[beside], bag)
             neighbours[number] += crossed
             neighbours[beside] += crossed
             differences.append(crossed[0] - crossed[1])
@@ -122,17 +121,16 @@ def measure_fit(table: LexicalTable, bags: list[Bag]) -> tuple[np.ndarray, float
     return own - others, spread
 
 
-def explained(table: LexicalTable, left: Bag, right: Bag) -> float:
+def explained(table: LexicalTable, num_words: float, left: Bag, right: Bag) -> float:
     """The share of words with a translation on the other side: the source of `left`, the target of `right`."""
     source, target = left.looked_at[0], right.looked_at[1]
     seen = table.counts[table.buckets(source[None, :], target[:, None])]
-    seen = seen - left.could_teach(source, target)
-    if left is not right:
-        seen -= right.could_teach(source, target)
+    for bag in (left,) if left is right else (left, right):  # less what these two can have taught at most
+        seen -= np.minimum(bag.times(0, source)[None, :], bag.times(1, target)[:, None]).astype(np.float32)
     seen = np.maximum(seen, 0)
-    seen += (source[None, :] == target[:, None]) * SAME_STEM_COUNT
-    seen += (table.looks[source][None, :] == table.looks[target][:, None]) * SAME_PREFIX_COUNT
-    seen *= seen / (seen + 0.5)
+    seen += (source[None, :] == target[:, None]) * np.float32(SAME_STEM_COUNT)
+    seen += (table.looks[source][None, :] == table.looks[target][:, None]) * np.float32(SAME_PREFIX_COUNT)
+    seen *= seen / (seen + np.float32(0.5))
     by_chance = (table.totals[0][source] + 1)[None, :] * (table.totals[1][target] + 1)[:, None]
-    translated = seen * table.totals[0].sum() > CHANCE * by_chance
-    return float(translated.any(1).mean() + translated.any(0).mean()) / 2
+    translated = seen > by_chance * (np.float32(CHANCE / num_words))
+    return (np.count_nonzero(translated.any(0)) / len(source) + np.count_nonzero(translated.any(1)) / len(target)) / 2

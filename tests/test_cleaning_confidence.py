@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from translated_town import TOWN, clean_in_memory, town_document
 
 from squadlib.cleaning import confidence
@@ -79,3 +81,25 @@ def test_an_answer_whose_words_are_gone_is_less_likely():
     document["data"][0]["paragraphs"][0]["context_t"] = context.replace("Twee mannen uit", "Twee uit      ")
     cut = clean_in_memory(document).answers[-1].location
     assert whole.text == "mannen" and cut.confidence < whole.confidence - 0.3
+
+
+@pytest.fixture
+def calibration(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return importlib.import_module("calibration")
+
+
+def test_the_fit_finds_the_coefficients_that_made_the_data(calibration):
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(20_000, 2)) * [1, 3]
+    right = rng.random(20_000) < 1 / (1 + np.exp(-(0.5 + 1.0 * features[:, 0] - 0.4 * features[:, 1])))
+    found = calibration.fit_logistic(features, right.astype(float), np.full(20_000, 1 / 20_000), 0.0)
+    assert found == pytest.approx([0.5, 1.0, -0.4], abs=0.08)
+    assert calibration.calibration_error(calibration.predict(found, features), right) < 0.02
+
+
+def test_calibration_error_by_hand(calibration):
+    expected = np.repeat(np.linspace(0.05, 0.95, 10), 10)
+    right = np.concatenate([np.arange(10) < number for number in range(10)])  # tenth by tenth 0.05 too few
+    assert calibration.calibration_error(expected, right) == pytest.approx(0.05)
+    assert calibration.calibration_error(np.full(40, 0.5), np.arange(40) % 2 == 0) == pytest.approx(0)

@@ -24,13 +24,15 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 from squadlib.cleaning.corpus import Corpus
+from squadlib.cleaning.pairing import WRONG_TRANSLATION, Pairing, check_pairing
 from squadlib.cleaning.parallel_text import add_parallel_file
 from squadlib.cleaning.questions import QuestionOutcome, clean_paragraphs, dropped_question, plain_question
 from squadlib.cleaning.report import Report, Settings, build_report, format_head, format_report
-from squadlib.cleaning.translated_document import Paragraph, TranslatedDocument, read_document
+from squadlib.cleaning.translated_document import Article, Paragraph, TranslatedDocument, read_document
 from squadlib.cleaning.word_alignment import WordAligner
 from squadlib.console import (
     SquadError,
@@ -45,7 +47,7 @@ from squadlib.data import load_squad
 from squadlib.files import check_output_dir, check_output_path, make_dirs, write_json
 
 METHODS = ("align", "literal")
-MIN_CONFIDENCE = 0.25  # on real machine translation every answer is above; see benchmarks/README.md
+MIN_CONFIDENCE = 0.65  # an answer that is likelier wrong than this is dropped; see docs/cleaning.md
 CHUNK_CHARS = 300_000  # of paragraphs that are worked on at a time
 FEW_PAIRS = 1000  # with fewer sentence pairs than this the learned translations are weak
 WRITTEN = {  # flag of each output file: what --output_dir adds to the input's name
@@ -104,15 +106,18 @@ def read_corpus(*documents: TranslatedDocument) -> Corpus:
     """Everything that is translated: sentences, questions, isolated answers."""
     corpus = Corpus()
     for paragraph in (paragraph for document in documents for paragraph in document.paragraphs):
+        start = corpus.place()
         if not paragraph.fault:
             source, target = corpus.read(paragraph.source), corpus.read(paragraph.target)
             for spans in paragraph.sentences:
                 if spans.target is not None:
                     corpus.add_numbers((source.inside(spans.source), target.inside(spans.target)))
+        end_of_context = corpus.place()
         for question in paragraph.questions:
             corpus.add(question.text, question.translated or "")
             for answer in question.answers:
                 corpus.add(answer.text, answer.isolated or "")
+        corpus.end_paragraph(start, end_of_context)
     return corpus
 
 
@@ -126,6 +131,40 @@ def train_aligner(corpus: Corpus) -> WordAligner:
             len(corpus),
         )
     return WordAligner(corpus)
+
+
+def check_paragraphs(aligner: WordAligner, min_confidence: float) -> Pairing:
+    """Whether the paragraphs carry their own translations; says so where they do not."""
+    pairing = check_pairing(aligner)
+    num_wrong, num_paragraphs = int(pairing.wrong.sum()), len(pairing.wrong)
+    if num_wrong:
+        logger.warning(
+            "%s of %s paragraphs seem to carry the translation of another one%s; look at --dropped_file, and %s",
+            f"{num_wrong:,}",
+            f"{num_paragraphs:,}",
+            "" if min_confidence else " (kept, as --min_confidence 0 asks)",
+            "check that context_t belongs to context all through the file"
+            if num_wrong > num_paragraphs / 2
+            else "translate those again",
+        )
+    elif not pairing.tested:
+        logger.info(
+            "%s paragraphs are too few, or too hard to learn from, to tell whether each carries its own translation",
+            f"{num_paragraphs:,}",
+        )
+    return pairing
+
+
+def without_wrong_translations(document: TranslatedDocument, pairing: Pairing) -> TranslatedDocument:
+    """The document with a fault in each paragraph that is `wrong`; one that has a fault keeps its own."""
+    of_paragraph, articles = iter(pairing.wrong.tolist()), []
+    for article in document.articles:
+        paragraphs = [
+            replace(paragraph, fault=paragraph.fault or WRONG_TRANSLATION) if next(of_paragraph) else paragraph
+            for paragraph in article.paragraphs
+        ]
+        articles.append(Article(article.title, paragraphs))
+    return document._replace(articles=articles)
 
 
 def find_answers(
@@ -193,7 +232,7 @@ def write_files(job: Job, cleaned: Cleaned, report: Report) -> list[str]:
 def format_total(files: list[Cleaned], method: str) -> str:
     """The head of a report about all files together."""
     questions = [question for cleaned in files for question in cleaned.questions]
-    report = build_report(questions, [], Settings(f"{len(files)} files together", "kept of them", method, None))
+    report = build_report(questions, [], Settings(f"{len(files)} files together", "kept of them", method, None), None)
     return "\n".join(format_head(report)).rstrip()
 
 
@@ -234,7 +273,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--min_confidence",
         type=float,
         default=MIN_CONFIDENCE,
-        help="drop answers below this, 0 to 1; raise it for fewer but surer answers (default: %(default)s; align only)",
+        help="drop answers that are less likely than this to be in the right place, 0 to 1; 0 keeps every place, also "
+        "in paragraphs that seem to carry the translation of another one (default: %(default)s; align only)",
     )
     output = parser.add_argument_group("output and logging")
     output.add_argument(
@@ -311,19 +351,23 @@ def main(argv: list[str] | None = None) -> int:
     jobs = plan_jobs(args)
     with garbage_collector_off():
         documents = [read_file(job.input_file) for job in jobs]
-    aligner = None
+    aligner, pairings = None, None
     if args.method == "align":
         corpus = read_corpus(*documents)
         for path in args.parallel_file:
             add_parallel_file(corpus, path)
         aligner = train_aligner(corpus)
+        pairing = check_paragraphs(aligner, args.min_confidence)
+        pairings = pairing.split([len(document.paragraphs) for document in documents])
+        if args.min_confidence:
+            documents = list(map(without_wrong_translations, documents, pairings))
     files = [Cleaned(document, find_answers(document, aligner, args.min_confidence)) for document in documents]
     if args.output_dir:
         make_dirs(args.output_dir)
     written, reports = [], []
-    for job, cleaned in zip(jobs, files, strict=True):
+    for number, (job, cleaned) in enumerate(zip(jobs, files, strict=True)):
         settings = Settings(job.input_file, job.output_file, args.method, args.min_confidence if aligner else None)
-        report = build_report(cleaned.questions, cleaned.notes, settings)
+        report = build_report(cleaned.questions, cleaned.notes, settings, pairings[number] if pairings else None)
         written += write_files(job, cleaned, report)
         reports.append(format_report(report))
     if len(jobs) > 1:

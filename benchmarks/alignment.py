@@ -271,7 +271,7 @@ def print_confidence(pairs: list[GoldParagraph]) -> None:
     """What --min_confidence buys: the figures of the answers at or above each threshold."""
     print_header("--min_confidence")
     answers = locate_all(pairs, None, 0.0)
-    for threshold in (0.0, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75):
+    for threshold in (0.0, 0.3, 0.5, 0.65, 0.8, 0.9, 0.95):
         kept = [a if a.place and a.place.confidence >= threshold else a._replace(place=None) for a in answers]
         print_row(f"{threshold:.2f}", score(kept))
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from squadlib.cleaning.candidates import Choice, Search, best_choices, occurrences, variants
+from squadlib.cleaning.confidence import probability, weigh
 from squadlib.cleaning.corpus import Corpus, Numbers, stretches
 from squadlib.cleaning.edges import is_figure_with_letters, with_edges
 from squadlib.cleaning.tokens import Span, fold, fold_text, without_article
@@ -92,6 +93,12 @@ class TokenizedParagraph:
         first = bisect_right(self.source.ends, span[0])
         return first, max(first, bisect_left(self.source.starts, span[1]))
 
+    def source_words_of(self, stretch: Stretch, span: Span) -> Span:
+        """The same, counted from the first token of the stretch."""
+        first, last = self.source_words(span)
+        low, high = stretch.source
+        return min(max(first, low), high) - low, min(max(last, low), high) - low
+
     def stretch(self, answer: Span, spans: tuple[Span, Span]) -> Stretch:
         """What to align for an answer in these sentences (spans in characters); empty where there is no word."""
         source = self.source_words(spans[0])
@@ -155,11 +162,13 @@ def make_locators(paragraphs: list[Paragraph], aligner: WordAligner, min_confide
         posteriors = {stretch: next(aligned) for stretch in wanted}
         locators.append(AnswerLocator(text, aligner.articles, min_confidence))
         for answer, place in some.items():
-            search = locators[-1].search(answer, place, posteriors.get(place.stretch))
-            asked += [(locators[-1], answer, place, search)] if search else []
+            aligned_here = posteriors.get(place.stretch)
+            search = locators[-1].search(answer, place, aligned_here)
+            asked += [(locators[-1], answer, place, aligned_here, search)] if search else []
     choices = best_choices([search for *_, search in asked])
-    for (locator, answer, place, search), choice in zip(asked, choices, strict=True):
-        locator.found[answer] = locator.choose(choice, search, answer, place.spans)
+    for (locator, answer, place, aligned_here, search), choice in zip(asked, choices, strict=True):
+        confidence = locator.confidence(choice, search, answer, place, aligned_here)
+        locator.found[answer] = locator.choose(choice, search, answer, place.spans, confidence)
     return locators
 
 
@@ -197,8 +206,8 @@ class AnswerLocator:
             return None
         weights = np.zeros(high - low)
         if posteriors is not None:
-            first, last = (number - place.stretch.source[0] for number in self.text.source_words(place.span))
-            weights = np.minimum(posteriors[:, max(0, first) : max(0, last)].sum(axis=1), 1)
+            first, last = self.text.source_words_of(place.stretch, place.span)
+            weights = np.minimum(posteriors[:, first:last].sum(axis=1), 1)
         return Search(
             self.text.words,
             self.lengths,
@@ -219,12 +228,29 @@ class AnswerLocator:
             isolated = [] if is_figure_with_letters(answer.isolated or "", target) else isolated
         return variants(isolated, source, self.articles)
 
-    def choose(self, choice: Choice, search: Search, answer: SourceAnswer, spans: tuple[Span, Span]) -> Location:
+    def confidence(
+        self, choice: Choice, search: Search, answer: SourceAnswer, place: Place, posteriors: np.ndarray | None
+    ) -> float:
+        """How likely the chosen place is to be right."""
+        low = search.sentence[0]
+        evidence = weigh(
+            posteriors,
+            self.text.source_words_of(place.stretch, place.span),
+            (choice.first - low, choice.last - low),
+            (fold_text(answer.text), self.text.words[choice.first : choice.last]),
+            choice.lexical,
+            bool(fold_text(answer.isolated or "")),
+        )
+        return round(probability(evidence), 4)
+
+    def choose(
+        self, choice: Choice, search: Search, answer: SourceAnswer, spans: tuple[Span, Span], confidence: float
+    ) -> Location:
         """The best candidate as a Location, or none when its confidence is too low."""
         first, last, places = choice.first, choice.last, search.places
         target = self.paragraph.target
         start, end = with_edges(target, (self.text.target.starts[first], self.text.target.ends[last - 1]), answer)
-        text, confidence = target[start:end], round(choice.score, 4)
+        text = target[start:end]
         if confidence < self.min_confidence:
             return Location(None, text, LOW_CONFIDENCE, confidence, spans, len(places))
         if first < search.sentence[0] or last > search.sentence[1]:

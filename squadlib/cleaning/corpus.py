@@ -44,6 +44,13 @@ class Stems(dict[str, int]):
         return number
 
 
+class ParagraphWords(NamedTuple):
+    """Where the words of a paragraph are in the corpus, (source, target): of its context, and with its questions."""
+
+    context: tuple[slice, slice]
+    everything: tuple[slice, slice]
+
+
 @dataclass
 class Corpus:
     """Sentence pairs as word numbers, one after the other in flat arrays; both languages share one vocabulary."""
@@ -53,6 +60,7 @@ class Corpus:
     texts: dict[str, Tokens] = field(default_factory=dict)  # that were read as a whole
     words: tuple[array, array] = field(default_factory=lambda: (array("i"), array("i")))  # source, target
     lengths: tuple[array, array] = field(default_factory=lambda: (array("i"), array("i")))
+    paragraphs: list[ParagraphWords] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.numbers = Stems(self.vocabulary)
@@ -89,6 +97,18 @@ class Corpus:
                 changed[:] = rank[changed]
         self.vocabulary = {word: number for number, word in enumerate(order)}
         self.numbers = Stems(self.vocabulary)
+
+    def place(self) -> Span:
+        """Where the next words will be, (source, target)."""
+        return len(self.words[0]), len(self.words[1])
+
+    def end_paragraph(self, start: Span, end_of_context: Span) -> None:
+        """All pairs of a paragraph were added: those of its context, then those of its questions."""
+        context, everything = (
+            tuple(slice(first, last) for first, last in zip(start, end, strict=True))
+            for end in (end_of_context, self.place())
+        )
+        self.paragraphs.append(ParagraphWords((context[0], context[1]), (everything[0], everything[1])))
 
     def sentence_pairs(self) -> SentencePairs:
         self.sort_vocabulary()

@@ -25,7 +25,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import alignment
 import numpy as np
@@ -35,11 +35,13 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import clean_squad  # noqa: E402
-from squadlib.cleaning import answer_location, confidence  # noqa: E402
+from squadlib.cleaning import confidence  # noqa: E402
+from squadlib.cleaning.answer_location import AnswerLocator, make_locators  # noqa: E402
+from squadlib.cleaning.candidates import Choice, Search  # noqa: E402
 from squadlib.cleaning.confidence import Evidence  # noqa: E402
 from squadlib.cleaning.pairing import check_pairing  # noqa: E402
 from squadlib.cleaning.sentence_pairs import align_sentences  # noqa: E402
-from squadlib.cleaning.translated_document import Article, Paragraph, TranslatedDocument  # noqa: E402
+from squadlib.cleaning.translated_document import Article, Paragraph, SourceAnswer, TranslatedDocument  # noqa: E402
 from squadlib.cleaning.word_alignment import WordAligner  # noqa: E402
 
 CUT_SHARE = 0.05  # of each set's weight in the fit: answers without a place
@@ -84,28 +86,28 @@ def judge(pairs: list[GoldParagraph], only: list[int | None] | None = None) -> t
     """
     paragraphs = [pair.paragraph for pair in pairs]
     aligner = WordAligner(clean_squad.read_corpus(TranslatedDocument({}, [Article("", paragraphs)])))
-    weighed: list[Evidence] = []
+    weighed: dict[tuple[AnswerLocator, SourceAnswer], Evidence] = {}
+    weigh = AnswerLocator.evidence
 
-    def keep(evidence: Evidence) -> float:
-        weighed.append(evidence)
-        return 1.0
+    def keep(locator: AnswerLocator, choice: Choice, search: Search, answer: SourceAnswer, *rest: Any) -> Evidence:
+        weighed[locator, answer] = weigh(locator, choice, search, answer, *rest)
+        return weighed[locator, answer]
 
+    AnswerLocator.evidence = keep  # type: ignore[method-assign]
+    locators = make_locators(paragraphs, aligner, 0.0)
+    AnswerLocator.evidence = weigh  # type: ignore[method-assign]
     rows, right, exact = [], [], []
-    probability, answer_location.probability = answer_location.probability, keep
-    locators = answer_location.make_locators(paragraphs, aligner, 0.0)
     for number, (paragraph, golds) in enumerate(pairs):
         answers = [answer for question in paragraph.questions for answer in question.answers]
         for place, (answer, gold) in enumerate(zip(answers, golds, strict=True)):
             if gold is None or (only is not None and only[number] != place):
                 continue
-            weighed.clear()
-            found = locators[number].locate(answer)
-            if weighed and found.span:
+            found, evidence = locators[number].locate(answer), weighed.get((locators[number], answer))
+            if evidence and found.span:
                 touches = found.span[0] < gold.start + len(gold.text) and gold.start < found.span[1]
-                rows.append(weighed[-1])
+                rows.append(evidence)
                 right.append(touches and only is None)
                 exact.append(right[-1] and normalized(gold.text, False) == normalized(found.text, False))
-    answer_location.probability = probability
     judged = Judged(np.array(rows).reshape(-1, len(Evidence._fields)), np.array(right, bool), np.array(exact, bool))
     return judged, float(check_pairing(aligner).wrong.mean())
 

@@ -11,7 +11,7 @@ import pytest
 from conftest import run_script
 
 import clean_squad
-from squadlib.cleaning.pairing import WRONG_TRANSLATION, check_pairing, lowest_fit
+from squadlib.cleaning.pairing import WRONG_TRANSLATION, Pairing, check_pairing, lowest_fit
 from squadlib.cleaning.questions import dropped_question
 from squadlib.cleaning.translated_document import read_document
 
@@ -66,9 +66,11 @@ def test_paragraphs_with_their_own_translations_pass():
 
 
 def test_a_few_wrong_paragraphs_are_found():
+    """One in six may pass: what fits better by chance than a standard deviation is let alone."""
     moved = [5, 20, 41, 50]
     pairing = pairing_of(move_translations(made_up_document(), moved))
-    assert np.flatnonzero(pairing.wrong).tolist() == moved
+    found = np.flatnonzero(pairing.wrong).tolist()
+    assert set(found) <= set(moved) and len(found) >= 3
 
 
 @pytest.mark.parametrize("step", [1, 7])
@@ -130,7 +132,15 @@ def test_the_run_says_that_a_file_is_mismatched_and_keeps_none_of_it(tmp_path):
 def test_a_paragraph_that_has_a_fault_keeps_its_own_reason():
     document = made_up_document(3)
     document["data"][0]["paragraphs"][1]["context_t"] = None
-    marked = clean_squad.without_wrong_translations(read_document(document), [True, True, False])
+    pairing = Pairing(np.zeros(3), np.array([True, True, False]), True)
+    marked = clean_squad.without_wrong_translations(read_document(document), pairing)
     outcomes = clean_squad.find_answers(marked, None, 0.5)
     reasons = [dropped_question(outcome)["reason"] for paragraph in outcomes for outcome in paragraph]
     assert reasons == [WRONG_TRANSLATION, "the context is not translated", ""]
+
+
+def test_files_that_were_looked_at_together_are_split_again():
+    pairing = Pairing(np.arange(5.0), np.array([True, False, False, True, False]), True)
+    first, second, third = pairing.split([2, 0, 3])
+    assert (first.wrong.tolist(), second.wrong.tolist()) == ([True, False], [])
+    assert third.fit.tolist() == [2, 3, 4] and third.tested

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from squadlib.cleaning.candidates import Choice, Search, best_choices, occurrences, variants
-from squadlib.cleaning.confidence import probability, weigh
+from squadlib.cleaning.confidence import Evidence, probability, weigh
 from squadlib.cleaning.corpus import Corpus, Numbers, stretches
 from squadlib.cleaning.edges import is_figure_with_letters, with_edges
 from squadlib.cleaning.tokens import Span, fold, fold_text, without_article
@@ -167,7 +167,8 @@ def make_locators(paragraphs: list[Paragraph], aligner: WordAligner, min_confide
             asked += [(locators[-1], answer, place, aligned_here, search)] if search else []
     choices = best_choices([search for *_, search in asked])
     for (locator, answer, place, aligned_here, search), choice in zip(asked, choices, strict=True):
-        confidence = locator.confidence(choice, search, answer, place, aligned_here)
+        evidence = locator.evidence(choice, search, answer, place, aligned_here)
+        confidence = round(probability(evidence), 4)
         locator.found[answer] = locator.choose(choice, search, answer, place.spans, confidence)
     return locators
 
@@ -228,12 +229,12 @@ class AnswerLocator:
             isolated = [] if is_figure_with_letters(answer.isolated or "", target) else isolated
         return variants(isolated, source, self.articles)
 
-    def confidence(
+    def evidence(
         self, choice: Choice, search: Search, answer: SourceAnswer, place: Place, posteriors: np.ndarray | None
-    ) -> float:
-        """How likely the chosen place is to be right."""
+    ) -> Evidence:
+        """What speaks for the chosen place."""
         low = search.sentence[0]
-        evidence = weigh(
+        return weigh(
             posteriors,
             self.text.source_words_of(place.stretch, place.span),
             (choice.first - low, choice.last - low),
@@ -241,7 +242,6 @@ class AnswerLocator:
             choice.lexical,
             bool(fold_text(answer.isolated or "")),
         )
-        return round(probability(evidence), 4)
 
     def choose(
         self, choice: Choice, search: Search, answer: SourceAnswer, spans: tuple[Span, Span], confidence: float

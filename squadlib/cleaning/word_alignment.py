@@ -138,7 +138,7 @@ class WordAligner:
         self.articles = self.learn_articles()
 
     def train(self, pairs: SentencePairs) -> None:
-        """Expectation maximisation, a batch of sentence pairs at a time; the last round alone sees all of a large file."""
+        """Expectation maximisation, a batch at a time; the last round alone sees all of a large file."""
         drawn = pairs.evenly_drawn(DRAWN_CELLS)
         rounds = [drawn] * (FIRST_ROUNDS + JUMP_ROUNDS - 1) + [pairs]
         with progress_bar(total=sum(len(some) for some in rounds), unit="pair", desc="learning word pairs") as bar:

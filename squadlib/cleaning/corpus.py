@@ -145,7 +145,8 @@ class Batch(NamedTuple):
         return self.real[1][:, :, None] & self.real[0][:, None, :]
 
 
-class SentencePairs(NamedTuple):
+@dataclass(frozen=True)
+class SentencePairs:
     """Sentence pairs one after the other. words: one number a token; lengths: tokens of each sentence, at least 1."""
 
     words: Sides
@@ -156,6 +157,28 @@ class SentencePairs(NamedTuple):
         source, target = ([np.array(pair[side], np.int32) for pair in pairs] for side in (0, 1))
         lengths = np.array([(len(left), len(right)) for left, right in pairs], np.int32)
         return cls((np.concatenate(source), np.concatenate(target)), (lengths[:, 0], lengths[:, 1]))
+
+    def __len__(self) -> int:
+        return len(self.lengths[0])
+
+    def evenly_drawn(self, max_cells: int) -> SentencePairs:
+        """One pair in n, so that about max_cells word pairs are left; all of them where there are no more.
+
+        Which ones is decided by their words, so that the order of a file changes nothing.
+        """
+        cells = int((self.lengths[0].astype(np.int64) * self.lengths[1]).sum())
+        step = max(1, cells // max_cells)
+        if step == 1:
+            return self
+        kept = self.content() % np.uint64(step) == 0
+        words, lengths = (
+            [
+                values[np.repeat(kept, side) if of_words else kept]
+                for values, side in zip(rows, self.lengths, strict=True)
+            ]
+            for rows, of_words in ((self.words, True), (self.lengths, False))
+        )
+        return SentencePairs((words[0], words[1]), (lengths[0], lengths[1]))
 
     def batches(self) -> list[np.ndarray]:
         """Numbers of the pairs that go together: of similar lengths, at most BATCH_CELLS word pairs or one pair."""

@@ -109,7 +109,7 @@ def make_bags(corpus: Corpus) -> tuple[list[Bag], np.ndarray]:
 
 def measure_fit(table: LexicalTable, bags: list[Bag]) -> tuple[np.ndarray, float]:
     """(the fit of each pair, the standard deviation that it has by chance)."""
-    num_words = float(table.totals[0].sum())
+    num_words = float(table.words.totals[0].sum())
     own = np.array([math.nan if bag.empty() else explained(table, num_words, bag, bag) for bag in bags])
     neighbours: list[list[float]] = [[] for _ in bags]
     differences = []
@@ -129,14 +129,14 @@ def measure_fit(table: LexicalTable, bags: list[Bag]) -> tuple[np.ndarray, float
 
 def explained(table: LexicalTable, num_words: float, left: Bag, right: Bag) -> float:
     """The share of words with a translation on the other side: the source of `left`, the target of `right`."""
-    source, target = left.looked_at[0], right.looked_at[1]
-    seen = table.counts[table.buckets(source[None, :], target[:, None])]
+    source, target, words = left.looked_at[0], right.looked_at[1], table.words
+    seen = words.counts[words.buckets(source[None, :], target[:, None])]
     for bag in (left,) if left is right else (left, right):  # less what these two can have taught at most
         seen -= np.minimum(bag.times(0, source)[None, :], bag.times(1, target)[:, None]).astype(np.float32)
     seen = np.maximum(seen, 0)
     seen += (source[None, :] == target[:, None]) * np.float32(SAME_STEM_COUNT)
     seen += (table.looks[source][None, :] == table.looks[target][:, None]) * np.float32(SAME_PREFIX_COUNT)
     seen *= seen / (seen + np.float32(0.5))
-    by_chance = (table.totals[0][source] + 1)[None, :] * (table.totals[1][target] + 1)[:, None]
+    by_chance = (words.totals[0][source] + 1)[None, :] * (words.totals[1][target] + 1)[:, None]
     translated = seen > by_chance * (np.float32(CHANCE / num_words))
     return (np.count_nonzero(translated.any(0)) / len(source) + np.count_nonzero(translated.any(1)) / len(target)) / 2

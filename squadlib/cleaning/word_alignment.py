@@ -8,7 +8,7 @@ import numpy as np
 
 from squadlib.cleaning.corpus import Batch, Corpus, Numbers, SentencePairs, Sides
 from squadlib.cleaning.jump_model import DISTANCES, NULL_PROBABILITY, first_jumps, follow_jumps, learned_jumps
-from squadlib.cleaning.tokens import SOURCE_ARTICLES
+from squadlib.cleaning.tokens import SOURCE_ARTICLES, STEM_LENGTH
 from squadlib.console import progress_bar
 
 # First IBM model 1 (Brown et al. 1993) with the diagonal prior of fast_align (Dyer et al. 2013), to learn some words in
@@ -21,6 +21,7 @@ BEGINNING_LENGTH, BEGINNING_COUNT = 4, 10.0  # letters of a beginning; times see
 SPARE_BITS = 4  # a table as large as the corpus has many collisions, which cost Turkish 1.3 F1
 MAX_TABLE_BITS = 25  # 2**25 pairs of float32 = 128 MiB, however large the corpus; twice, for words and beginnings
 DRAWN_CELLS = 8_000_000  # word pairs of the sentences that all rounds but the last learn from
+NUMBER_WORDS = [word[:STEM_LENGTH] for word in "two three four five six seven eight nine ten eleven twelve".split()]
 ARTICLE_SHARE, ARTICLE_FREQUENCY = 0.55, 0.002  # what makes a target word an article: see WordAligner.learn_articles
 
 
@@ -78,6 +79,7 @@ class LexicalTable:
         self.words = Level(np.arange(len(vocabulary), dtype=np.int32), bits)
         self.beginnings = Level(prefix_numbers(vocabulary, BEGINNING_LENGTH), bits)
         self.looks = prefix_numbers(vocabulary, PREFIX_LENGTH)
+        self.values = value_numbers(vocabulary)
         # what null gives: a word's share of its own language
         frequency = [np.bincount(side, minlength=len(vocabulary)) + 0.01 for side in pairs.words]
         self.null = [(count / count.sum()).astype(np.float32) for count in frequency]
@@ -87,7 +89,7 @@ class LexicalTable:
         words = batch.words[0][:, None, :], batch.words[1][:, :, None]
         looks_alike = self.looks[words[0]] == self.looks[words[1]]
         prior = np.where(looks_alike, np.float32(SAME_PREFIX_COUNT + UNSEEN_COUNT), np.float32(UNSEEN_COUNT))
-        prior += (words[0] == words[1]) * np.float32(SAME_STEM_COUNT)
+        prior += (self.values[words[0]] == self.values[words[1]]) * np.float32(SAME_STEM_COUNT)
         cells = batch.cells()
         seen, seen_beginnings = (
             discounted(prior + level.counts[places]) * cells
@@ -116,6 +118,7 @@ class LexicalTable:
         new = len(self.vocabulary) - len(self.looks)
         if new:
             self.looks = prefix_numbers(self.vocabulary, PREFIX_LENGTH)
+            self.values = value_numbers(self.vocabulary)
             self.words.extend(np.arange(len(self.vocabulary), dtype=np.int32))
             self.beginnings.extend(prefix_numbers(self.vocabulary, BEGINNING_LENGTH))
             self.null = [np.pad(share, (0, new), mode="minimum") for share in self.null]
@@ -184,11 +187,7 @@ class WordAligner:
         return from_source, from_target.transpose(0, 2, 1)
 
     def align(self, sentence_pairs: list[Numbers]) -> list[np.ndarray]:
-        """For each pair (target words, source words): probability that two words translate each other, 0 to 1.
-
-        That the target word comes from the source word counts for more than the other way round: a target word has
-        one origin, while a word of an answer may well become several.
-        """
+        """For each pair (target words, source words): probability that two words translate each other, 0 to 1."""
         self.table.extend()
         pairs = SentencePairs.from_lists(sentence_pairs)
         aligned: dict[int, np.ndarray] = {}
@@ -196,8 +195,7 @@ class WordAligner:
             batch = pairs.batch(numbers)
             buckets = self.table.words.buckets_of(batch), self.table.beginnings.buckets_of(batch)
             source, target = self.both_directions(batch, buckets, no_jumps())
-            together = (source + np.sqrt(source * target)) / 2
-            for number, posteriors in zip(numbers.tolist(), together, strict=True):
+            for number, posteriors in zip(numbers.tolist(), (source + target) / 2, strict=True):
                 aligned[number] = posteriors[: pairs.lengths[1][number], : pairs.lengths[0][number]].copy()
         return [aligned[number] for number in range(len(sentence_pairs))]
 
@@ -245,3 +243,12 @@ def prefix_numbers(vocabulary: dict[str, int], length: int) -> np.ndarray:
         for word, number in vocabulary.items()
     )
     return np.fromiter(numbers, np.int32, len(vocabulary))
+
+
+def value_numbers(vocabulary: dict[str, int]) -> np.ndarray:
+    """A number for each word, its own, but that of the figure for an English number word: "two" has that of "2"."""
+    numbers = np.arange(len(vocabulary), dtype=np.int32)
+    for value, word in enumerate(NUMBER_WORDS, 2):
+        if word in vocabulary and str(value) in vocabulary:
+            numbers[vocabulary[word]] = vocabulary[str(value)]
+    return numbers

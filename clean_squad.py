@@ -81,13 +81,15 @@ class Cleaned(NamedTuple):
         return [note for paragraph in self.document.paragraphs for note in paragraph.notes]
 
 
-def plain_document(document: TranslatedDocument, outcomes: list[list[QuestionOutcome]]) -> dict[str, object]:
+def plain_document(
+    document: TranslatedDocument, outcomes: list[list[QuestionOutcome]], with_confidence: bool = False
+) -> dict[str, object]:
     """The SQuAD document of the kept questions. outcomes: those of each paragraph, in file order."""
     articles, of_paragraph = [], iter(outcomes)
     for article in document.articles:
         paragraphs = []
         for paragraph in article.paragraphs:
-            questions = [plain_question(outcome) for outcome in next(of_paragraph) if outcome.kept]
+            questions = [plain_question(outcome, with_confidence) for outcome in next(of_paragraph) if outcome.kept]
             if questions:
                 paragraphs.append({"context": paragraph.target, "qas": questions})
         if paragraphs:
@@ -218,9 +220,9 @@ def stem(path: str) -> str:
     return os.path.splitext(os.path.basename(path).removesuffix(".gz"))[0]
 
 
-def write_files(job: Job, cleaned: Cleaned, report: Report) -> list[str]:
+def write_files(job: Job, cleaned: Cleaned, report: Report, with_confidence: bool) -> list[str]:
     """Write what belongs to an input file; returns the paths."""
-    write_json(job.output_file, plain_document(*cleaned), ensure_ascii=False)
+    write_json(job.output_file, plain_document(*cleaned, with_confidence), ensure_ascii=False)
     if job.dropped_file:
         dropped = [dropped_question(outcome) for outcome in cleaned.questions if not outcome.kept]
         write_json(job.dropped_file, dropped, ensure_ascii=False)
@@ -277,6 +279,8 @@ def build_parser() -> argparse.ArgumentParser:
         "in paragraphs that seem to carry the translation of another one (default: %(default)s; align only)",
     )
     output = parser.add_argument_group("output and logging")
+    beside = 'write "confidence" beside each answer, for evaluate_v2.py --breakdown'
+    output.add_argument("--write_confidence", action="store_true", help=beside)
     output.add_argument(
         "--report_file",
         nargs="+",
@@ -368,7 +372,7 @@ def main(argv: list[str] | None = None) -> int:
     for number, (job, cleaned) in enumerate(zip(jobs, files, strict=True)):
         settings = Settings(job.input_file, job.output_file, args.method, args.min_confidence if aligner else None)
         report = build_report(cleaned.questions, cleaned.notes, settings, pairings[number] if pairings else None)
-        written += write_files(job, cleaned, report)
+        written += write_files(job, cleaned, report, args.write_confidence)
         reports.append(format_report(report))
     if len(jobs) > 1:
         reports.append(format_total(files, args.method))

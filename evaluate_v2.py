@@ -10,7 +10,8 @@ line, from files named .jsonl or .ndjson, and any file compressed as .gz:
     {"id": "56d", "prediction_text": "in Haarlem", "no_answer_probability": 0.1}
 
 Written from the definition of the metric (Rajpurkar et al. 2016, 2018). This file works alone, copied anywhere, with
-Python and nothing else; only --bootstrap needs numpy and --out-image-dir matplotlib.
+Python and nothing else; only --bootstrap needs numpy and --out-image-dir matplotlib. What is no part of the metric
+needs the folder squadlib beside it: --compare, --cluster, --breakdown, rules of --normalisation but en and nl.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import re
 import signal
 import sys
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, groupby
 from types import ModuleType
 
@@ -36,8 +37,11 @@ NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 VERSION = "1.0"  # part of the signature: raise it when a figure can change
 ARTICLES = {"en": ("a", "an", "the"), "nl": ("de", "het", "een")}  # words that the normalisation drops
 DROP_PUNCTUATION = str.maketrans("", "", "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")  # ASCII punctuation, as in `string`
+UNSPACED = "[\u0e00-\u0e7f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]{2}"  # Thai, Khmer, Japanese, Chinese
 BOOTSTRAP_SEED = 42
-MIN_RESAMPLES = 100
+MIN_RESAMPLES, COMPARE_TRIALS = 100, 10_000
+BREAKDOWNS = ("answerable", "question_word", "answer_length", "context_length", "confidence", "article")
+BEYOND_METRIC = "--compare, --cluster, --breakdown and the normalisations of other data sets"
 MAX_NUMBER = 1e300  # of a probability or null odds, so that differences stay finite
 CURVE_TITLES = {"exact": "Exact match", "f1": "F1", "oracle": "Oracle (is there an answer?)"}
 HISTOGRAM_LABELS = {"na_prob": "No-answer probability", "null_odds": "Null odds (null score − best answer's score)"}
@@ -49,7 +53,10 @@ TIE_NOTE = (
 Golds = dict[str, list[str]]  # question id -> gold answer texts, [] for an unanswerable question
 Texts = Mapping[str, object]  # question id -> predicted answer, "" for none; checked where it is scored
 Numbers = dict[str, float]  # question id -> score, probability or null odds; or name -> figure
-Results = dict[str, float | list[float]]  # name -> figure, or interval [low, high]
+Results = dict[str, object]  # name -> figure, interval [low, high], or more figures by name
+Columns = dict[str, list[float]]  # "exact" and "f1" -> score of every question, 0 to 100, in file order
+Evaluation = tuple[Results, Columns]  # of a prediction file
+Question = tuple[str, object, object, object]  # place for an error, question, its article, its paragraph; a row thrice
 
 
 class SquadError(Exception):
@@ -69,8 +76,13 @@ def normalise_all(texts: set[str], language: str = "en") -> dict[str, list[str]]
     """The words of `normalise_answer(text)` for every text, many times faster.
 
     Plain ASCII texts are lower-cased and freed of punctuation in one string; in them an article is a word between
-    spaces. Beside other characters ("‘the’", tabs) only the regular expression finds it.
+    spaces. Beside other characters ("‘the’", tabs) only the regular expression finds it. language: a key of ARTICLES,
+    or a name in squadlib/scoring/normalisation.py.
     """
+    if language not in ARTICLES:
+        from squadlib.scoring.normalisation import normalise
+
+        return {text: normalise(text, language).split() for text in texts}
     articles = frozenset(ARTICLES[language])
     plain = [text for text in texts if text.isascii() and text.isprintable()]
     lines = "\n".join(plain).lower().translate(DROP_PUNCTUATION).split("\n")
@@ -247,8 +259,8 @@ def precision_recall(golds: Golds, scores: Numbers, na_probs: Numbers) -> tuple[
     return 100.0 * average, precisions, recalls
 
 
-def bootstrap_interval(scores: list[float], num_resamples: int) -> list[float]:
-    """[low, high]: the middle 95 % of the mean over `num_resamples` draws of the questions.
+def bootstrap_interval(scores: list[float], num_resamples: int, articles: Sequence[str] = ()) -> list[float]:
+    """[low, high]: the middle 95 % of the mean over `num_resamples` draws of the questions, or of whole articles.
 
     The same scores give the same interval everywhere: numpy has frozen the numbers that RandomState draws.
     """
@@ -256,6 +268,10 @@ def bootstrap_interval(scores: list[float], num_resamples: int) -> list[float]:
         import numpy as np
     except ImportError as error:
         raise SquadError("--bootstrap needs numpy; run `pip install numpy` or leave the flag out") from error
+    if articles:
+        from squadlib.scoring.comparison import interval
+
+        return interval(scores, articles, num_resamples, BOOTSTRAP_SEED)
     random = np.random.RandomState(BOOTSTRAP_SEED)
     values = np.array(scores, dtype=float)
     means = [values[random.randint(len(values), size=len(values))].mean() for _ in range(num_resamples)]
@@ -331,17 +347,17 @@ def read_rows(path: str) -> Iterator[tuple[str, object]]:
             yield f"{path}: line {number}", parse_json(line, path, number)
 
 
-def read_questions(path: str) -> Iterator[tuple[str, object]]:
-    """(place for an error, question) of a SQuAD document or a file of rows, in file order."""
+def read_questions(path: str) -> Iterator[Question]:
+    """The questions of a SQuAD document or a file of rows, in file order; what is in them was not checked."""
     if has_rows(path):
-        yield from read_rows(path)
+        yield from ((place, row, row, row) for place, row in read_rows(path))
         return
     document = parse_json(read_text(path), path)
     for number, article in enumerate(get_list(document, "data", path), 1):
         for index, paragraph in enumerate(get_list(article, "paragraphs", f"{path}: article {number}"), 1):
             place = f"{path}: article {number}, paragraph {index}"
             for question in get_list(paragraph, "qas", place):
-                yield place, question
+                yield place, question, article, paragraph
 
 
 def get_list(record: object, key: str, place: str) -> list[object]:
@@ -352,7 +368,7 @@ def get_list(record: object, key: str, place: str) -> list[object]:
     raise SquadError(f'{place}: "{key}" should be a list, found {found:.40}')
 
 
-def read_golds(path: str) -> Golds:
+def read_golds(path: str, questions: Sequence[Question] = ()) -> Golds:
     """Question id -> gold answer texts, in file order. Needs ids and answer texts only, as the official script does.
 
     As there, the answers decide whether a question is answerable, not `is_impossible`; unlike there, a question marked
@@ -360,7 +376,7 @@ def read_golds(path: str) -> Golds:
     """
     golds: Golds = {}
     num_contradictions = 0
-    for place, question in read_questions(path):
+    for place, question, _, _ in questions or read_questions(path):
         qid, texts, is_impossible = read_question(question, place)
         if qid in golds:
             raise SquadError(f"{place}, question {qid}: this id was used before; make the ids unique")
@@ -514,6 +530,7 @@ def signature(args: argparse.Namespace, pred_file: str, golds: Golds) -> str:
     import hashlib
 
     fields = {"data": args.data_file, "pred": pred_file, "na_prob": args.na_prob_file, "null_odds": args.null_odds_file}
+    fields |= {"compared_with": args.pred_file[0]} if args.compare and pred_file != args.pred_file[0] else {}
     parts = []
     for name, path in fields.items():
         if path:
@@ -522,8 +539,9 @@ def signature(args: argparse.Namespace, pred_file: str, golds: Golds) -> str:
     parts.append(f"questions:{len(golds)}|answerable:{sum(map(bool, golds.values()))}|norm:{args.normalisation}")
     if args.na_prob_file or args.na_prob_thresh != 1.0:
         parts.append(f"na_prob_thresh:{args.na_prob_thresh}")
-    if args.bootstrap:
-        parts.append(f"bootstrap:{args.bootstrap}|seed:{BOOTSTRAP_SEED}")
+    draws = {"bootstrap": args.bootstrap, "compare": args.compare and COMPARE_TRIALS, "cluster": args.cluster}
+    if args.bootstrap or args.compare:
+        parts += [f"{name}:{value}" for name, value in draws.items() if value] + [f"seed:{BOOTSTRAP_SEED}"]
     return "|".join([*parts, f"evaluate_v2:{VERSION}"])
 
 
@@ -557,20 +575,19 @@ def import_pyplot() -> ModuleType | None:
     matplotlib.use("Agg")
     import matplotlib.pyplot
 
-    style: dict[str, object] = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True}
-    style |= {
-        "grid.alpha": 0.3,
-        "font.size": 11,
-        "figure.figsize": (6.4, 4.4),
-        "figure.constrained_layout.use": True,
-        "savefig.dpi": 200,
-    }
-    matplotlib.rcParams.update(style)
+    matplotlib.rc("axes", grid=True)
+    matplotlib.rc("axes.spines", top=False, right=False)
+    matplotlib.rc("grid", alpha=0.3)
+    matplotlib.rc("font", size=11)
+    matplotlib.rc("figure", figsize=(6.4, 4.4))
+    matplotlib.rc("figure.constrained_layout", use=True)
+    matplotlib.rc("savefig", dpi=200)
     return matplotlib.pyplot
 
 
 def save_plot(plt: ModuleType, path: str) -> None:
-    """Write the current figure as PNG and close it."""
+    """Write the current figure as PNG, in a folder that is made if need be, and close it."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
     png = io.BytesIO()
     plt.savefig(png, format="png")
     plt.close()
@@ -612,7 +629,6 @@ def draw_images(
     if not rankings:
         note("nothing to draw: --out-image-dir needs --na-prob-file or --null-odds-file")
         return {}
-    os.makedirs(folder, exist_ok=True)
     plt = import_pyplot()
     results = {}
     values, _ = next(iter(rankings.values()))
@@ -662,8 +678,16 @@ def build_parser() -> argparse.ArgumentParser:
     line = "say on stderr what was scored and how, in one line to put beside a figure (always with a table)"
     add("--signature", action="store_true", help=line)
     add("--markdown", action="store_true", help="print a Markdown table: EM/F1, HasAns, NoAns")
-    rule = "articles that do not count: en a/an/the (default, the published rule), nl de/het/een"
-    add("--normalisation", choices=sorted(ARTICLES), default="en", help=rule)
+    rule = (
+        "articles that do not count: en a/an/the (default, the published rule), nl de/het/een; or the rules of another"
+    )
+    add("--normalisation", default="en", metavar="RULE", help=f"{rule} data set: mlqa-de, mkqa-nl, mkqa-th, …")
+    tests = "test the difference of each prediction file to the first: paired approximate randomisation and bootstrap"
+    add("--compare", action="store_true", help=f"{tests}, {COMPARE_TRIALS:,} trials each (needs numpy)")
+    unit = "--compare and --bootstrap draw whole articles, because questions about one text are not independent"
+    add("--cluster", choices=["article"], help=unit)
+    groups = f"add the scores of groups of questions, by some of {', '.join(BREAKDOWNS)} (default: all but article)"
+    add("--breakdown", nargs="*", choices=BREAKDOWNS, metavar="BY", help=groups)
     return parser
 
 
@@ -676,6 +700,15 @@ def check_args(args: argparse.Namespace) -> list[str]:
         faults.append(f"--bootstrap {args.bootstrap} is too few for an interval; use at least {MIN_RESAMPLES}")
     if args.nbest_file and not args.null_odds_file:
         faults.append("--nbest-file is used with --null-odds-file; give both")
+    if args.compare and len(set(args.pred_file)) < max(2, len(args.pred_file)):
+        faults.append("--compare needs two or more prediction files, each given once")
+    if args.cluster and not (args.compare or args.bootstrap):
+        faults.append("--cluster is used with --compare or --bootstrap; give one of them")
+    if args.normalisation not in ARTICLES:
+        from squadlib.scoring.normalisation import NAMES
+
+        if args.normalisation not in NAMES:
+            faults.append(f"--normalisation {args.normalisation} is none of {', '.join((*ARTICLES, *NAMES))}")
     single = "na_prob_file", "null_odds_file", "nbest_file", "out_scores_file", "out_image_dir"
     for name in single if len(args.pred_file) > 1 else ():
         if getattr(args, name):
@@ -686,8 +719,8 @@ def check_args(args: argparse.Namespace) -> list[str]:
     return faults
 
 
-def evaluate_file(args: argparse.Namespace, pred_file: str, golds: Golds) -> Results:
-    """The results of one prediction file; writes its score rows and images where asked for."""
+def evaluate_file(args: argparse.Namespace, pred_file: str, golds: Golds, articles: list[str]) -> Evaluation:
+    """The results of one prediction file and its scores; writes its score rows and images where asked for."""
     predictions = read_by_id(pred_file, "predictions", "prediction_text")
     try:
         exact, f1 = score_answers(golds, predictions, args.normalisation)
@@ -704,24 +737,71 @@ def evaluate_file(args: argparse.Namespace, pred_file: str, golds: Golds) -> Res
         answers = predictions | (read_nbest_answers(args.nbest_file, golds) if args.nbest_file else {})
         figures |= best_thresholds(golds, answers, null_odds, args.normalisation)
         rankings["null_odds"] = (null_odds, figures["best_f1_null_odds_thresh"])
-    if args.out_image_dir:
+    if args.out_image_dir and (rankings or args.breakdown is None):
         figures |= draw_images(args.out_image_dir, golds, exact, f1, rankings)
     results: Results = {**figures}
-    if args.bootstrap:
-        final_exact, final_f1 = apply_no_ans_threshold(golds, exact, f1, na_probs, args.na_prob_thresh)
-        results["exact_ci95"] = bootstrap_interval([100.0 * score for score in final_exact.values()], args.bootstrap)
-        results["f1_ci95"] = bootstrap_interval([100.0 * score for score in final_f1.values()], args.bootstrap)
+    columns: Columns = {}
+    if args.bootstrap or args.compare or args.breakdown is not None:
+        final = apply_no_ans_threshold(golds, exact, f1, na_probs, args.na_prob_thresh)
+        columns = {"exact": [100.0 * n for n in final[0].values()], "f1": [100.0 * n for n in final[1].values()]}
+    for name, column in columns.items() if args.bootstrap else ():
+        results[f"{name}_ci95"] = bootstrap_interval(column, args.bootstrap, articles)
     if args.out_scores_file:
         rows = question_rows(golds, predictions, na_probs, args.na_prob_thresh, args.normalisation)
         write_file(args.out_scores_file, "".join(json.dumps(row) + "\n" for row in rows).encode())
     if args.signature or makes_table(args):
         note(f"signature {signature(args, pred_file, golds)}")
-    return results
+    return results, columns
 
 
 def makes_table(args: argparse.Namespace) -> bool:
     """Whether the output is a table (which has no best_*) instead of JSON."""
-    return args.markdown or len(args.pred_file) > 1
+    return args.markdown or len(args.pred_file) > 1 or args.breakdown is not None
+
+
+def name_articles(args: argparse.Namespace, questions: list[Question]) -> list[str]:
+    """The article of each question, for --cluster."""
+    from squadlib.scoring.questions import article_fault, article_names
+
+    names = article_names(questions)
+    if fault := article_fault(names):
+        raise SquadError(f"{args.data_file}: {fault}")
+    return names
+
+
+def add_tables(
+    args: argparse.Namespace,
+    golds: Golds,
+    questions: list[Question],
+    articles: list[str],
+    scored: dict[str, Evaluation],
+) -> list[str]:
+    """The tables of --compare and --breakdown; their figures become a part of the results."""
+    tables = []
+    if args.compare:
+        from squadlib.scoring.comparison import add_comparison
+
+        tables.append(add_comparison(scored, articles or None, COMPARE_TRIALS, BOOTSTRAP_SEED))
+    if args.breakdown is not None:
+        from squadlib.scoring.breakdown import add_breakdown, plots
+
+        words = normalise_all({texts[0] for texts in golds.values() if texts}, args.normalisation)
+        lengths = [len(words[texts[0]]) if texts else None for texts in golds.values()]
+        tables += add_breakdown(scored, questions, lengths, args.breakdown)
+        if args.out_image_dir and (plt := import_pyplot()):
+            for name in plots(plt, next(iter(scored.values()))[0]):
+                save_plot(plt, os.path.join(args.out_image_dir, f"breakdown_{name}.png"))
+    return tables
+
+
+def note_unsplit(golds: Golds, language: str) -> None:
+    """Say so when most gold answers are one long word, because their script has no spaces."""
+    texts = [answers[0] for answers in golds.values() if answers]
+    if 2 * sum(map(str.isascii, texts)) < len(texts):
+        words = normalise_all(set(texts), language)
+        if 2 * (count := sum(any(re.search(UNSPACED, word) for word in words[text]) for text in texts)) > len(texts):
+            fault = f"{count} of {len(texts)} gold answers are in a script without spaces, and F1 counts whole answers"
+            note(f"{fault}; use --normalisation mkqa-th, mkqa-zh, mkqa-ja or mkqa-km")
 
 
 def log_input(pred_file: str, golds: Golds, predictions: Texts, verbose: bool) -> None:
@@ -733,18 +813,14 @@ def log_input(pred_file: str, golds: Golds, predictions: Texts, verbose: bool) -
         note(f"{len(golds)} questions, {num_has_ans} answerable; {num_empty} predictions are empty")
 
 
-def print_results(args: argparse.Namespace, results: list[Results]) -> None:
-    """JSON of one prediction file as the official script prints it; a table for several."""
-    names = list(map(model_name, args.pred_file))
-    if len(set(names)) < len(names):
-        names = args.pred_file
-    by_name = dict(zip(names, results, strict=True))
-    content = results[0] if len(results) == 1 else by_name
+def print_results(args: argparse.Namespace, results: dict[str, Results], tables: list[str]) -> None:
+    """JSON of one prediction file as the official script prints it; tables where there is more."""
+    content = next(iter(results.values())) if len(args.pred_file) == 1 else results
     if args.out_file:
         write_file(args.out_file, json.dumps(content).encode())  # the official file: one line, no newline
         note(f"wrote {args.out_file}")
     if makes_table(args):
-        print(markdown_table(by_name))
+        print(*[markdown_table(results), *tables], sep="\n\n")
     elif not args.out_file:
         print(json.dumps(content, indent=2))
     sys.stdout.flush()
@@ -756,8 +832,16 @@ def main(argv: list[str] | None = None) -> int:
         args = parser.parse_args(argv)
         if faults := check_args(args):
             parser.exit(EXIT_USAGE, "".join(f"{parser.prog}: error: {fault}\n" for fault in faults))
-        golds = read_golds(args.data_file)
-        print_results(args, [evaluate_file(args, pred_file, golds) for pred_file in args.pred_file])
+        questions = list(read_questions(args.data_file)) if args.cluster or args.breakdown is not None else []
+        golds = read_golds(args.data_file, questions)
+        articles = name_articles(args, questions) if args.cluster else []
+        note_unsplit(golds, args.normalisation)
+        evaluations = [evaluate_file(args, pred_file, golds, articles) for pred_file in args.pred_file]
+        names = list(map(model_name, args.pred_file))
+        names = names if len(set(names)) == len(names) else args.pred_file
+        scored = dict(zip(names, evaluations, strict=True))
+        tables = add_tables(args, golds, questions, articles, scored)
+        print_results(args, {name: results for name, (results, _) in scored.items()}, tables)
         return EXIT_OK
     except KeyboardInterrupt:
         print("stopped by Ctrl-C", file=sys.stderr)
@@ -769,6 +853,10 @@ def main(argv: list[str] | None = None) -> int:
         fault = str(error)
     except OSError as error:
         fault = describe_os_error(error)
+    except ModuleNotFoundError as error:  # what only some flags need is imported where it is used
+        fault = f"a flag of this command needs {error.name}; run `pip install {error.name}` or leave it out"
+        if (error.name or "").startswith("squadlib"):
+            fault = f"{BEYOND_METRIC} need the toolkit's folder squadlib beside evaluate_v2.py; run it there"
     except (MemoryError, RecursionError) as error:
         fault = f"{type(error).__name__} while working on the input: is the file what you think it is?"
     print(fault, file=sys.stderr)

@@ -1,6 +1,6 @@
 """Does the suite notice a change? Alters one place of a module at a time and runs the tests of that module.
 
-    python tests/mutants.py                  about 220 mutants; prints the survivors and the share that was killed
+    python tests/mutants.py                  about 250 mutants; prints the survivors and the share that was killed
     python tests/mutants.py --each 5 windows decoding
 
 A mutant is killed when a test fails, or does not end. Each run is a fork of a process that has imported torch already,
@@ -38,12 +38,20 @@ TARGETS = {  # module: its tests
     "squadlib/training/state.py": "test_state test_resume test_checkpoints test_processes",
     "squadlib/files.py": "test_files test_power_cut test_output_on_disk test_published_files test_data",
     "squadlib/translation/cache.py": "test_translation_cache test_translate_squad",
-    "evaluate_v2.py": "test_evaluate_v2 test_evaluate_v2_files",
+    "squadlib/scoring/comparison.py": "test_scoring_comparison",
+    "squadlib/scoring/normalisation.py": "test_scoring_normalisation",
+    "evaluate_v2.py": "test_evaluate_v2 test_evaluate_v2_files test_evaluate_v2_more",
 }
+COMPARISON = "squadlib/scoring/comparison.py"
 WINDOWS, PLAN = "squadlib/model/windows.py", "squadlib/training/plan.py"
 DECODING, ANSWER_TEXT = "squadlib/model/decoding.py", "squadlib/model/answer_text.py"
 OPTIMISATION = "squadlib/training/optimisation.py"
 SURVIVORS = {  # (module, altered line): why no test can notice it
+    (COMPARISON, "if num_units <= math.log2(trials):"): "the logarithm of the trials is no whole number",
+    (
+        COMPARISON,
+        "return (np.sum(np.abs(means) > np.abs(found) - TOLERANCE, axis=0) + 1) / (len(means) + 1)",
+    ): "no mean is beside the found one by just the tolerance",
     (WINDOWS, "kept = spans[:, 1] > DROPPED"): "both ends of a span are DROPPED, or none",
     (
         WINDOWS,

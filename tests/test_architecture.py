@@ -14,6 +14,7 @@ SCRIPTS = ("translate_squad", "clean_squad", "run_squad", "evaluate_v2")
 BASE = {f"squadlib.{name}" for name in ("console", "files", "data", "sentences")}
 HEAVY = {"torch", "transformers"}
 FLOORS = {  # a wing: what it may import beside itself and the base
+    "squadlib.scoring": (),
     "squadlib.translation": (),
     "squadlib.cleaning": (),
     "squadlib.model": (),
@@ -71,7 +72,10 @@ def loaded_with(name, seen=()):
 def test_imports_run_downwards(name):
     ours = imports_of(name) & set(PATHS)
     if name == "evaluate_v2":
-        assert not ours, "evaluate_v2.py is copied alone into other projects"
+        assert not top_imports_of(name) & set(PATHS), "evaluate_v2.py is copied alone into other projects"
+        assert all(other.startswith("squadlib.scoring.") for other in ours), (
+            "and only flags beyond the metric need more"
+        )
     elif name in TOP:
         assert ours <= {*ROOMS, "evaluate_v2"}
     elif name in BASE or name == "squadlib":
@@ -95,6 +99,12 @@ def test_there_is_no_circle():
 @pytest.mark.parametrize("name", sorted({*SCRIPTS, *BASE, *(n for n in ROOMS if n.startswith("squadlib.cleaning"))}))
 def test_what_needs_no_model_loads_no_torch(name):
     assert not loaded_with(name) & HEAVY
+
+
+@pytest.mark.parametrize("name", [name for name in ROOMS if name.startswith("squadlib.scoring")])
+def test_scoring_needs_the_standard_library_and_comparing_numpy(name):
+    others = loaded_with(name) - sys.stdlib_module_names - set(PATHS)
+    assert others == ({"numpy"} if name == "squadlib.scoring.comparison" else set())
 
 
 def run_and_list(names, script, *argv, cwd=None):

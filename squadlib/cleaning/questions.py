@@ -96,10 +96,13 @@ def answer_notes(answer: SourceAnswer, source: str) -> list[str]:
     return notes + [NOT_ISOLATED] * (answer.isolated is None)
 
 
-def plain_question(outcome: QuestionOutcome) -> dict[str, object]:
-    """The kept question as plain SQuAD has it."""
+def plain_question(outcome: QuestionOutcome, with_confidence: bool = False) -> dict[str, object]:
+    """The kept question as plain SQuAD has it; with_confidence: and how sure the place of each answer is."""
     question = outcome.question
-    answers = [{"text": text, "answer_start": start} for start, text in outcome.found()]
+    answers: list[dict[str, object]] = [{"text": text, "answer_start": start} for start, text in outcome.found()]
+    for answer in answers if with_confidence else ():
+        places = [o.location for o in outcome.answers if o.location.start == answer["answer_start"]]
+        answer["confidence"] = max(place.confidence for place in places if place.text == answer["text"])
     texts = {"id": question.qid, "question": question.translated}
     return {**texts, "answers": answers, "is_impossible": question.is_impossible}
 

@@ -27,7 +27,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import alignment
 import numpy as np
 from alignment import GoldParagraph, damage, normalized, read_set, read_xquad, without_isolated
 
@@ -139,8 +138,8 @@ def retranslated(paragraph: Paragraph, target: str) -> Paragraph:
     return replace(paragraph, target=target, sentences=align_sentences(paragraph.source, target))
 
 
-def damaged(language: str) -> Callable[[str, str], str | None]:
-    texts = (pair.paragraph.target for pair in read_xquad(language, lambda gold, source: None))
+def damaged(xquad_dir: Path, language: str) -> Callable[[str, str], str | None]:
+    texts = (pair.paragraph.target for pair in read_xquad(xquad_dir, language, lambda gold, source: None))
     words = [word for text in texts for word in text.split()]
     rng = random.Random(1)
     return lambda gold, source: damage(gold, source, words, rng)
@@ -149,11 +148,14 @@ def damaged(language: str) -> Callable[[str, str], str | None]:
 def read_samples(data_dir: Path, xquad_dir: Path) -> list[Sample]:
     spanish = read_set(data_dir / "mt_en_es_tune.json")
     sets = [("mt_en_es_tune", "true", spanish), ("mt_en_es_tune", "none", without_isolated(spanish))]
-    alignment.SHARED_DATA = xquad_dir
     languages = sorted(path.name.split(".")[1] for path in xquad_dir.glob("xquad.*.json"))
     for language in [language for language in languages if language != "en"]:
-        kinds = {"true": lambda gold, source: gold, "damaged": damaged(language), "none": lambda gold, source: None}
-        sets += [(language, kind, read_xquad(language, isolated)) for kind, isolated in kinds.items()]
+        kinds = {
+            "true": lambda gold, source: gold,
+            "damaged": damaged(xquad_dir, language),
+            "none": lambda gold, source: None,
+        }
+        sets += [(language, kind, read_xquad(xquad_dir, language, isolated)) for kind, isolated in kinds.items()]
     samples = []
     for name, kind, pairs in sets:
         print(f"reading {name}, isolated answers: {kind}", file=sys.stderr, flush=True)

@@ -47,7 +47,7 @@ from squadlib.data import (
     named_files,
     read_questions,
 )
-from squadlib.files import LOCK_FILE, decode, read_bytes, read_json, write_json
+from squadlib.files import LOCK_FILE, check_output_dir, decode, read_bytes, read_json, write_json
 
 if TYPE_CHECKING:
     from squadlib.training.evaluation import Outcome
@@ -247,7 +247,7 @@ def check_args(args: argparse.Namespace) -> list[str]:
     for flag in f"{positive} per_gpu_eval_batch_size gradient_accumulation_steps".split():
         if getattr(args, flag) < 1:
             faults.append(f"--{flag} {getattr(args, flag)} must be at least 1")
-    faults += check_files(args) + check_ranges(args) + check_window_flags(args) + check_output_dir(args)
+    faults += check_files(args) + check_ranges(args) + check_window_flags(args) + check_output_folder(args)
     if args.bf16 and args.fp16:
         faults.append("--bf16 and --fp16 exclude each other; take --bf16 where the device has it")
     if bool(args.server_ip) != bool(args.server_port):
@@ -360,17 +360,14 @@ def window_room(args: argparse.Namespace) -> int:
     return args.max_seq_length - args.max_query_length - 3
 
 
-def check_output_dir(args: argparse.Namespace) -> list[str]:
-    folder = args.output_dir
+def check_output_folder(args: argparse.Namespace) -> list[str]:
+    folder: str | None = args.output_dir
+    faults: list[str] = []
     if not folder:
         return []
-    parent = os.path.abspath(folder)
-    while not os.path.lexists(parent):
-        parent = os.path.dirname(parent)
-    if not os.path.isdir(parent):
-        return [f"--output_dir {folder}: {parent} is a file; name a folder"]
-    if not os.access(parent, os.W_OK):
-        return [f"--output_dir {folder}: {parent} is not writable; name another folder"]
+    check_output_dir(folder, faults)
+    if faults:
+        return faults
     in_use = os.path.isdir(folder) and set(os.listdir(folder)) - {LOCK_FILE}
     if args.do_train and in_use and not (args.overwrite_output_dir or args.resume):
         return [f"--output_dir {folder} has files; add --overwrite_output_dir to train into it, or --resume to go on"]

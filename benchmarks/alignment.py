@@ -1,6 +1,6 @@
 """How well clean_squad.py finds answers again: the ladder from literal search to word alignment, on sets with gold.
 
-    python benchmarks/alignment.py                                     # the ladder on ../shared/data/mt_en_es_tune.json
+    python benchmarks/alignment.py                                     # the ladder on mt_en_es_tune.json
     python benchmarks/alignment.py --data_file other.json --ablations  # another set, and what each part is worth
     python benchmarks/alignment.py --stress                            # XQuAD: isolated answers damaged, or none at all
     python benchmarks/alignment.py --full_size                         # time and memory at the size of SQuAD train
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import re
 import resource
@@ -42,6 +43,7 @@ import clean_squad  # noqa: E402
 from squadlib.cleaning import candidates, tokens, word_alignment  # noqa: E402
 from squadlib.cleaning.answer_location import Location, locate_literally, make_locators  # noqa: E402
 from squadlib.cleaning.candidates import occurrences  # noqa: E402
+from squadlib.cleaning.corpus import Corpus  # noqa: E402
 from squadlib.cleaning.tokens import UNSPACED, fold, fold_text, tokenize  # noqa: E402
 from squadlib.cleaning.translated_document import (  # noqa: E402
     Article,
@@ -52,7 +54,6 @@ from squadlib.cleaning.translated_document import (  # noqa: E402
 )
 from squadlib.cleaning.word_alignment import WordAligner  # noqa: E402
 
-SHARED_DATA = ROOT.parent / "shared" / "data"
 ARTICLES = (
     {"a", "an", "the", "de", "het", "een", "el", "la", "los", "las", "lo", "un", "una", "unos", "unas", "al", "del"}
     | {"der", "die", "das", "dem", "den", "des", "ein", "eine", "einen", "einem", "einer", "eines", "le", "les", "une"}
@@ -73,6 +74,7 @@ ABLATIONS: dict[str, list[tuple[ModuleType, str, object]]] = {
     "whole words, not stems": [(tokens, "STEM_LENGTH", 50)],
     "no jump model": [(word_alignment, "FIRST_ROUNDS", 5), (word_alignment, "JUMP_ROUNDS", 0)],
     "jumps from the start": [(word_alignment, "FIRST_ROUNDS", 1)],
+    "words without their beginnings": [(word_alignment, "BEGINNING_COUNT", 0.0)],
     "a table of 2^16 places": [(word_alignment, "MAX_TABLE_BITS", 16)],
 }
 
@@ -213,12 +215,17 @@ def read_gold(document: JsonObject) -> list[GoldParagraph]:
     return pairs
 
 
-def locate_all(pairs: list[GoldParagraph], method: Find | None, min_confidence: float | None = None) -> list[Found]:
+def locate_all(
+    pairs: list[GoldParagraph],
+    method: Find | None,
+    min_confidence: float | None = None,
+    make_aligner: Callable[[Corpus], WordAligner] = WordAligner,
+) -> list[Found]:
     """Every answer. method: a function of the ladder; None: by word alignment."""
     paragraphs = [pair.paragraph for pair in pairs]
     threshold = clean_squad.MIN_CONFIDENCE if min_confidence is None else min_confidence
     if method is None:
-        aligner = WordAligner(clean_squad.read_corpus(TranslatedDocument({}, [Article("", paragraphs)])))
+        aligner = make_aligner(clean_squad.read_corpus(TranslatedDocument({}, [Article("", paragraphs)])))
     locators = make_locators(paragraphs, aligner, threshold) if method is None else []
     found = []
     for number, (paragraph, golds) in enumerate(pairs):
@@ -232,6 +239,17 @@ def print_ladder(title: str, pairs: list[GoldParagraph]) -> None:
     print_header(title)
     for name, method in LADDER.items():
         print_row(name, score(locate_all(pairs, method)))
+    print_peer("align with eflomal's links", pairs)
+
+
+def print_peer(name: str, pairs: list[GoldParagraph]) -> None:
+    """Our search with the links of eflomal in place of our aligner, where it is installed."""
+    try:
+        from eflomal_peer import EflomalAligner
+    except ImportError:
+        print(f"{name:32s} skipped: eflomal is not installed (pip install eflomal)")
+        return
+    print_row(name, score(locate_all(pairs, None, make_aligner=EflomalAligner)))
 
 
 def print_ablations(path: str) -> None:
@@ -271,7 +289,7 @@ def print_confidence(pairs: list[GoldParagraph]) -> None:
     """What --min_confidence buys: the figures of the answers at or above each threshold."""
     print_header("--min_confidence")
     answers = locate_all(pairs, None, 0.0)
-    for threshold in (0.0, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75):
+    for threshold in (0.0, 0.3, 0.5, 0.65, 0.8, 0.9, 0.95):
         kept = [a if a.place and a.place.confidence >= threshold else a._replace(place=None) for a in answers]
         print_row(f"{threshold:.2f}", score(kept))
 
@@ -305,10 +323,10 @@ def damage(text: str, source: str, words: list[str], rng: random.Random) -> str 
     return " ".join(parts)
 
 
-def read_xquad(language: str, isolated: Callable[[str, str], str | None]) -> list[GoldParagraph]:
+def read_xquad(data_dir: Path, language: str, isolated: Callable[[str, str], str | None]) -> list[GoldParagraph]:
     """XQuAD from English, without sentence map; isolated(gold text, source text) makes each iso_t."""
     english, other_language = (
-        json.loads((SHARED_DATA / f"xquad.{lang}.json").read_text("utf-8"))["data"] for lang in ("en", language)
+        json.loads((data_dir / f"xquad.{lang}.json").read_text("utf-8"))["data"] for lang in ("en", language)
     )
     document: JsonObject = {"data": []}
     for source, target in zip(english, other_language, strict=True):
@@ -326,16 +344,20 @@ def read_xquad(language: str, isolated: Callable[[str, str], str | None]) -> lis
     return read_gold(document)
 
 
-def print_stress() -> None:
-    german = json.loads((SHARED_DATA / "xquad.de.json").read_text("utf-8"))["data"]
+def print_stress(data_dir: Path) -> None:
+    german = json.loads((data_dir / "xquad.de.json").read_text("utf-8"))["data"]
     words = [word for article in german for p in article["paragraphs"] for word in p["context"].split()]
     rng = random.Random(1)
-    print_ladder("XQuAD en-de, damaged iso_t", read_xquad("de", lambda gold, source: damage(gold, source, words, rng)))
+    print_ladder(
+        "XQuAD en-de, damaged iso_t", read_xquad(data_dir, "de", lambda gold, source: damage(gold, source, words, rng))
+    )
     for title, isolated in {"no iso_t": lambda gold, _: None, "true iso_t": lambda gold, _: gold}.items():
         print_header(f"XQuAD, {title}")
         for language in HUMAN_TRANSLATIONS:
-            print_row(f"align (default), en-{language}", score(locate_all(read_xquad(language, isolated), None)))
-    print_confidence(read_xquad("de", lambda gold, source: None))
+            pairs = read_xquad(data_dir, language, isolated)
+            print_row(f"align (default), en-{language}", score(locate_all(pairs, None)))
+            print_peer(f"with eflomal's links, en-{language}", pairs)
+    print_confidence(read_xquad(data_dir, "de", lambda gold, source: None))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -426,7 +448,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--data_file", default=str(SHARED_DATA / "mt_en_es_tune.json"), help="set with gold spans")
+    given = os.environ.get("SQUAD_TEST_DATA")
+    parser.add_argument("--data_dir", default=given, required=not given, help="folder of the data ($SQUAD_TEST_DATA)")
+    parser.add_argument("--data_file", help="set with gold spans (default: mt_en_es_tune.json of --data_dir)")
     parser.add_argument("--ablations", action="store_true", help="also what each part is worth, and each threshold")
     parser.add_argument(
         "--stress", action="store_true", help="also XQuAD, with damaged, without and with true isolated answers"
@@ -440,13 +464,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     args = build_parser().parse_args()
+    args.data_file = args.data_file or str(Path(args.data_dir, "mt_en_es_tune.json"))
     pairs = read_set(args.data_file)
     print_ladder(Path(args.data_file).name, pairs)
     if args.ablations:
         print_ablations(args.data_file)
         print_confidence(pairs)
     if args.stress:
-        print_stress()
+        print_stress(Path(args.data_dir))
     if args.full_size:
         run_full_size(args.data_file, args.copies)
     return 0

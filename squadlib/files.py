@@ -16,7 +16,7 @@ import stat
 import sys
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from squadlib.console import NO_SPACE, SquadError, describe_os_error
 
@@ -105,6 +105,17 @@ def check_output_path(path: str, faults: list[str], flag: str) -> None:
         faults.append(f"{flag} {path}: folder {folder} is not writable")
 
 
+def check_output_dir(path: str, faults: list[str]) -> None:
+    """Append a fault when `path` cannot become a folder that files are written to."""
+    parent = os.path.abspath(path)
+    while not os.path.lexists(parent):
+        parent = os.path.dirname(parent)
+    if not os.path.isdir(parent):
+        faults.append(f"--output_dir {path}: {parent} is a file; name a folder")
+    elif not os.access(parent, os.W_OK):
+        faults.append(f"--output_dir {path}: {parent} is not writable; name another folder")
+
+
 def read_json(path: str) -> Any:
     """The parsed JSON file. UTF-8 with or without BOM; raises SquadError that says what is wrong and where."""
     text = decode(read_bytes(path), path)
@@ -131,19 +142,26 @@ def read_json_lines(path: str) -> Iterator[tuple[int, Any]]:
 
 def read_bytes(path: str) -> bytes:
     """A file's content, unpacked where its name ends in .gz; standard input for -. It must not be blank."""
+    with open_bytes(path) as file:
+        raw = file.read()
+    if not raw.strip():
+        raise SquadError(f"{path}: the file is empty; download or make it again")
+    return raw
+
+
+@contextlib.contextmanager
+def open_bytes(path: str) -> Iterator[BinaryIO]:
+    """A file to read from, unpacked where its name ends in .gz; standard input for -."""
     try:
         if path == "-":
-            raw = sys.stdin.buffer.read()
+            yield sys.stdin.buffer
         else:
             with gzip.open(path) if path.endswith(".gz") else open(path, "rb") as file:
-                raw = file.read()
+                yield cast(BinaryIO, file)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise SquadError(f"{path}: not a whole gzip file ({error}); download or make it again") from error
     except OSError as error:
         raise SquadError(f"{path}: cannot be read ({error.strerror})") from error
-    if not raw.strip():
-        raise SquadError(f"{path}: the file is empty; download or make it again")
-    return raw
 
 
 def decode(raw: bytes, path: str) -> str:

@@ -43,3 +43,13 @@ def test_sentences_are_paired_without_a_map():
 def test_lopsided_texts_still_get_a_map(source, target):
     sentences = align_sentences(source, target)
     assert all(0 <= pair.target[0] < pair.target[1] <= len(target) for pair in sentences)
+
+
+def test_a_paragraph_without_full_stops_is_cut_at_its_spaces_where_the_script_has_no_others():
+    source = "The mill is old. It was built in 1742 by a baker. The town is small."
+    target = "โรงสีเก่ามาก มันถูกสร้างในปี 1742 โดยคนทำขนมปัง เมืองนี้เล็ก"
+    pairs = align_sentences(source, target)
+    assert len(pairs) == 3
+    whole = [target[slice(*pair.target)] for pair in pairs]
+    assert "1742" in whole[1] and "โรงสี" in whole[0] and "เมือง" in whole[2]
+    assert "เมือง" not in whole[0]  # one piece more on either side, not the whole paragraph

@@ -39,6 +39,8 @@ def test_tokens_are_whole(text, tokens):
         ("België", "BELGIE"),
         ("1,234.50", "1.234,50"),
         ("40\u202f000", "40,000"),
+        ("١٩٩٥", "1995"),
+        ("१९९५", "1995"),
         ("co\u00adoperatie", "coöperatie"),
         ("Straße", "strasse"),
         ("’s-Gravenhage", "'S-GRAVENHAGE"),

@@ -8,21 +8,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from squadlib.cleaning.candidates import Candidates, lexical_similarity, occurrences, overlap_with_alignment, windows
+from squadlib.cleaning.candidates import Choice, Search, best_choices, occurrences, variants
+from squadlib.cleaning.confidence import Evidence, probability, weigh
 from squadlib.cleaning.corpus import Corpus, Numbers, stretches
-from squadlib.cleaning.tokens import Span, fold, fold_text, tokenize, without_article
+from squadlib.cleaning.edges import is_figure_with_letters, with_edges
+from squadlib.cleaning.tokens import Span, fold, fold_text, without_article
 from squadlib.cleaning.translated_document import Paragraph, SourceAnswer
 from squadlib.cleaning.word_alignment import WordAligner
 
-POSITION_SCALE = 60  # characters
 NOT_TRANSLATED = "the answer is not translated"
 NOT_LITERAL = "its translation does not stand in the context letter by letter"
 NO_SENTENCE = "the sentence of the answer is not translated"
 BAD_OFFSET = "the answer is not in the source context"
 NO_PLACE = "nothing in the translated sentence can be the answer"
 LOW_CONFIDENCE = "no place is likely enough (--min_confidence)"
-QUOTES = "\"'“”„‟‘’‚‛«»‹›「」『』"
-EDGES = "([{<)]}>.,;:!?…¿¡-–—/"
 
 
 class Location(NamedTuple):
@@ -60,7 +59,12 @@ def source_offset(source: str, answer: SourceAnswer) -> int | None:
 
 def nearest_occurrence(text: str, wanted: str, expected: float) -> tuple[int | None, int]:
     """(the place of `wanted` nearest to `expected`, the number of places)."""
-    places = [match.start() for match in re.finditer(re.escape(wanted), text)]
+    return nearest(re.escape(wanted), text, expected)
+
+
+def nearest(pattern: str, text: str, expected: float) -> tuple[int | None, int]:
+    """(the match nearest to `expected`, the number of matches)."""
+    places = [match.start() for match in re.finditer(pattern, text)]
     return min(places, key=lambda place: abs(place - expected), default=None), len(places)
 
 
@@ -70,26 +74,35 @@ class Stretch(NamedTuple):
     source: Span
     target: Span
 
+    def words(self) -> bool:
+        """Whether there is anything to align."""
+        return self.source[0] < self.source[1]
+
 
 class TokenizedParagraph:
     """A paragraph as tokens: what a search for its answers works on."""
 
-    def __init__(self, paragraph: Paragraph):
+    def __init__(self, paragraph: Paragraph, corpus: Corpus):
         self.paragraph = paragraph
-        self.source_tokens = tokenize(paragraph.source)
-        self.tokens = tokenize(paragraph.target)
-        self.starts = [start for start, _ in self.tokens]
-        self.words = [fold(paragraph.target[start:end]) for start, end in self.tokens]
+        self.source, self.target = corpus.read(paragraph.source), corpus.read(paragraph.target)
+        text = paragraph.target
+        self.words = [fold(text[start:end]) for start, end in zip(self.target.starts, self.target.ends, strict=True)]
 
     def source_words(self, span: Span) -> Span:
         """(first, last) of the source tokens that have a part in these characters."""
-        first = bisect_right(self.source_tokens, span[0], key=lambda token: token[1])
-        return first, max(first, bisect_left(self.source_tokens, span[1], key=lambda token: token[0]))
+        first = bisect_right(self.source.ends, span[0])
+        return first, max(first, bisect_left(self.source.starts, span[1]))
+
+    def source_words_of(self, stretch: Stretch, span: Span) -> Span:
+        """The same, counted from the first token of the stretch."""
+        first, last = self.source_words(span)
+        low, high = stretch.source
+        return min(max(first, low), high) - low, min(max(last, low), high) - low
 
     def stretch(self, answer: Span, spans: tuple[Span, Span]) -> Stretch:
         """What to align for an answer in these sentences (spans in characters); empty where there is no word."""
         source = self.source_words(spans[0])
-        target = bisect_left(self.starts, spans[1][0]), bisect_left(self.starts, spans[1][1])
+        target = bisect_left(self.target.starts, spans[1][0]), bisect_left(self.target.starts, spans[1][1])
         parts = stretches(source[1] - source[0], target[1] - target[0])
         if not parts:
             return Stretch((source[0], source[0]), target)
@@ -98,19 +111,29 @@ class TokenizedParagraph:
         left, right = parts[number]
         return Stretch((source[0] + left[0], source[0] + left[1]), (target[0] + right[0], target[0] + right[1]))
 
-    def answer_stretches(self) -> list[Stretch]:
-        """The different stretches that hold an answer and can be aligned."""
-        found: dict[Stretch, None] = {}
-        for question in self.paragraph.questions:
-            for answer in () if question.is_impossible else question.answers:
-                place = source_place(self.paragraph, answer)
-                if place and place[1]:
-                    found[self.stretch(place[0], place[1])] = None
-        return [stretch for stretch in found if stretch.source[0] < stretch.source[1]]
+    def places(self) -> dict[SourceAnswer, Place]:
+        """Where each of the different answers is in the source, and what to align for it.
 
-    def number(self, stretch: Stretch, corpus: Corpus) -> Numbers:
-        source = corpus.number(self.paragraph.source, self.source_tokens[slice(*stretch.source)])
-        return source, corpus.number(self.paragraph.target, self.tokens[slice(*stretch.target)])
+        In an order of their own: that of the questions must change nothing, not even how sums are rounded.
+        """
+        answers = {answer for question in self.paragraph.questions for answer in question.answers}
+        found = {}
+        for answer in sorted(answers, key=lambda answer: (answer.start, answer.text, answer.isolated or "")):
+            place = source_place(self.paragraph, answer)
+            if place and place[1]:
+                found[answer] = Place(place[0], place[1], self.stretch(place[0], place[1]))
+        return found
+
+    def numbers(self, stretch: Stretch) -> Numbers:
+        return self.source.numbers[slice(*stretch.source)], self.target.numbers[slice(*stretch.target)]
+
+
+class Place(NamedTuple):
+    """Of an answer: its characters in the source, its sentence and translation, what of them is aligned at a time."""
+
+    span: Span
+    spans: tuple[Span, Span]
+    stretch: Stretch
 
 
 def source_place(paragraph: Paragraph, answer: SourceAnswer) -> tuple[Span, tuple[Span, Span] | None] | None:
@@ -123,119 +146,136 @@ def source_place(paragraph: Paragraph, answer: SourceAnswer) -> tuple[Span, tupl
 
 
 def make_locators(paragraphs: list[Paragraph], aligner: WordAligner, min_confidence: float) -> list[AnswerLocator]:
-    """A locator for each paragraph. The sentences of all their answers are aligned side by side, which is quicker."""
-    texts = [TokenizedParagraph(paragraph) for paragraph in paragraphs]
-    wanted = [text.answer_stretches() for text in texts]
-    numbers = [
-        text.number(stretch, aligner.corpus) for text, some in zip(texts, wanted, strict=True) for stretch in some
+    """A locator for each paragraph.
+
+    The sentences of all their answers are aligned side by side, and all answers looked for together: that is quicker.
+    """
+    texts = [TokenizedParagraph(paragraph, aligner.corpus) for paragraph in paragraphs]
+    places = [text.places() for text in texts]
+    stretches = [
+        list(dict.fromkeys(place.stretch for place in some.values() if place.stretch.words())) for some in places
     ]
+    numbers = [text.numbers(stretch) for text, some in zip(texts, stretches, strict=True) for stretch in some]
     aligned = iter(aligner.align(numbers) if numbers else [])
-    return [
-        AnswerLocator(text, {stretch: next(aligned) for stretch in some}, aligner.articles, min_confidence)
-        for text, some in zip(texts, wanted, strict=True)
-    ]
+    locators, asked = [], []
+    for text, some, wanted in zip(texts, places, stretches, strict=True):
+        posteriors = {stretch: next(aligned) for stretch in wanted}
+        locators.append(AnswerLocator(text, aligner.articles, min_confidence))
+        for answer, place in some.items():
+            aligned_here = posteriors.get(place.stretch)
+            search = locators[-1].search(answer, place, aligned_here)
+            asked += [(locators[-1], answer, place, aligned_here, search)] if search else []
+    choices = best_choices([search for *_, search in asked])
+    for (locator, answer, place, aligned_here, search), choice in zip(asked, choices, strict=True):
+        evidence = locator.evidence(choice, search, answer, place, aligned_here)
+        confidence = round(probability(evidence), 4)
+        locator.found[answer] = locator.choose(choice, search, answer, place.spans, confidence)
+    return locators
 
 
 class AnswerLocator:
-    """Finds the answers of one paragraph by wording, word alignment and position.
+    """Finds the answers of one paragraph by wording, word alignment and position."""
 
-    posteriors: of the stretches that hold its answers, (target tokens, source tokens).
-    """
-
-    def __init__(
-        self,
-        text: TokenizedParagraph,
-        posteriors: dict[Stretch, np.ndarray],
-        articles: frozenset[str],
-        min_confidence: float,
-    ):
-        self.paragraph, self.tokens, self.starts, self.words = text.paragraph, text.tokens, text.starts, text.words
-        self.text, self.posteriors, self.articles, self.min_confidence = text, posteriors, articles, min_confidence
+    def __init__(self, text: TokenizedParagraph, articles: frozenset[str], min_confidence: float):
+        self.text, self.paragraph, self.articles, self.min_confidence = text, text.paragraph, articles, min_confidence
+        self.lengths = np.array([len(word) for word in text.words])
+        self.starts = np.array(text.target.starts)
+        self.found: dict[SourceAnswer, Location] = {}  # by the search
 
     def locate(self, answer: SourceAnswer) -> Location:
         """The best scored place of the answer."""
+        if answer in self.found:
+            return self.found[answer]
         place = source_place(self.paragraph, answer)
         if place is None:
             return Location(None, "", BAD_OFFSET)
         span, spans = place
         if spans is None:
             return Location(None, "", NO_SENTENCE)
-        stretch, expected = self.text.stretch(span, spans), expected_start(span[0], spans)
-        source = fold_text(answer.text)
-        if not source or stretch.target[0] == stretch.target[1]:
-            return self.locate_symbol(answer.isolated or answer.text, expected, spans)
-        isolated = fold_text(answer.isolated or "")
-        candidates = self.candidates(stretch, self.weights(stretch, span), (isolated, source), expected)
-        return self.choose(candidates, stretch.target, answer, isolated, spans)
+        if fold_text(answer.text):  # and no word in the translation of its sentence
+            return Location(None, "", NO_PLACE, 0.0, spans)
+        return self.locate_symbol(answer.isolated or answer.text, expected_start(span[0], spans), spans)
 
-    def weights(self, stretch: Stretch, answer: Span) -> np.ndarray:
-        """P(it translates a word of the answer) for each target token of the stretch."""
-        if stretch not in self.posteriors:
-            return np.zeros(stretch.target[1] - stretch.target[0])
-        first, last = (number - stretch.source[0] for number in self.text.source_words(answer))
-        return np.minimum(self.posteriors[stretch][:, max(0, first) : max(0, last)].sum(axis=1), 1)
+    def search(self, answer: SourceAnswer, place: Place, posteriors: np.ndarray | None) -> Search | None:
+        """What to look for, or nothing where there is no word to look for, or none to look at.
 
-    def candidates(
-        self, stretch: Stretch, weights: np.ndarray, wanted: tuple[list[str], list[str]], expected: float
-    ) -> Candidates:
-        """Windows of the target sentence, and the isolated translation wherever it stands in the paragraph."""
-        isolated, source = wanted
-        low, high = stretch.target
-        first, last = windows(low, high, (len(source), len(isolated) or len(source)))
-        outside = [p for p in occurrences(self.words, isolated) if p < low or p + len(isolated) > high]
-        first = np.concatenate((first, np.array(outside, np.int64)))
-        last = np.concatenate((last, np.array(outside, np.int64) + len(isolated)))
-        texts = [" ".join(self.words[a:b]) for a, b in zip(first.tolist(), last.tolist(), strict=True)]
-        padded = np.zeros(len(self.words))
-        padded[low:high] = weights
-        distance = np.abs(np.array(self.starts)[first] - expected)
-        return Candidates(
-            first,
-            last,
-            lexical_similarity(texts, isolated, source, self.articles),
-            overlap_with_alignment(first, last, padded),
-            np.exp(-distance / POSITION_SCALE),
+        posteriors: (target tokens, source tokens) of the stretch, None where it has no words on one side.
+        """
+        source, isolated = fold_text(answer.text), fold_text(answer.isolated or "")
+        low, high = place.stretch.target
+        if not source or low == high:
+            return None
+        weights = np.zeros(high - low)
+        if posteriors is not None:
+            first, last = self.text.source_words_of(place.stretch, place.span)
+            weights = np.minimum(posteriors[:, first:last].sum(axis=1), 1)
+        return Search(
+            self.text.words,
+            self.lengths,
+            self.starts,
+            (low, high),
+            weights,
+            (len(source), len(isolated) or len(source)),
+            occurrences(self.text.words, isolated),
+            self.variants(answer, isolated, source),
+            expected_start(place.span[0], place.spans),
+        )
+
+    def variants(self, answer: SourceAnswer, isolated: list[str], source: list[str]) -> dict[str, float]:
+        """What the translated answer may read like. "1990s" is not like "1990", though their figures are the same."""
+        target = self.paragraph.target
+        if any(character.isdigit() for character in answer.text):
+            source = [] if is_figure_with_letters(answer.text, target) else source
+            isolated = [] if is_figure_with_letters(answer.isolated or "", target) else isolated
+        return variants(isolated, source, self.articles)
+
+    def evidence(
+        self, choice: Choice, search: Search, answer: SourceAnswer, place: Place, posteriors: np.ndarray | None
+    ) -> Evidence:
+        """What speaks for the chosen place."""
+        low = search.sentence[0]
+        return weigh(
+            posteriors,
+            self.text.source_words_of(place.stretch, place.span),
+            (choice.first - low, choice.last - low),
+            (fold_text(answer.text), self.text.words[choice.first : choice.last]),
+            choice.lexical,
+            bool(fold_text(answer.isolated or "")),
         )
 
     def choose(
-        self,
-        candidates: Candidates,
-        sentence: Span,
-        answer: SourceAnswer,
-        isolated: list[str],
-        spans: tuple[Span, Span],
+        self, choice: Choice, search: Search, answer: SourceAnswer, spans: tuple[Span, Span], confidence: float
     ) -> Location:
         """The best candidate as a Location, or none when its confidence is too low."""
-        best = candidates.best()
-        first, last = int(candidates.first[best]), int(candidates.last[best])
-        start, end = with_edges(self.paragraph.target, (self.starts[first], self.tokens[last - 1][1]), answer.text)
-        text = self.paragraph.target[start:end]
-        confidence = round(float(candidates.scores()[best]), 4)
-        places = occurrences(self.words, isolated)
+        first, last, places = choice.first, choice.last, search.places
+        target = self.paragraph.target
+        start, end = with_edges(target, (self.text.target.starts[first], self.text.target.ends[last - 1]), answer)
+        text = target[start:end]
         if confidence < self.min_confidence:
             return Location(None, text, LOW_CONFIDENCE, confidence, spans, len(places))
-        if first < sentence[0] or last > sentence[1]:
+        if first < search.sentence[0] or last > search.sentence[1]:
             strategy = "outside its sentence"
         elif text == (answer.isolated or ""):
             strategy = "letter by letter"
         else:
-            matched = self.what_matched(self.words[first:last], isolated, fold_text(answer.text))
-            strategy = matched or ("similar words" if candidates.lexical[best] >= 0.8 else "word alignment")
-        resolved_by = candidates.decided_by(best, places, sentence) if len(places) > 1 else ""
+            matched = self.what_matched(self.text.words[first:last], answer)
+            strategy = matched or ("similar words" if choice.lexical >= 0.8 else "word alignment")
+        resolved_by = choice.decided_by(search) if len(places) > 1 else ""
         return Location(start, text, strategy, confidence, spans, len(places), resolved_by)
 
-    def what_matched(self, words: list[str], isolated: list[str], source: list[str]) -> str:
+    def what_matched(self, words: list[str], answer: SourceAnswer) -> str:
         """The wording that was found again, or nothing where it is a new one."""
-        articles = self.articles
+        articles, isolated = self.articles, fold_text(answer.isolated or "")
         if words == isolated:
             return "other spelling"
         if without_article(words, articles) == without_article(isolated, articles):
             return "other article"
-        return "source text kept" if words == source else ""
+        return "source text kept" if words == fold_text(answer.text) else ""
 
     def locate_symbol(self, text: str, expected: float, spans: tuple[Span, Span]) -> Location:
-        """An answer without a word ("…", "→"), or without words to search in: its nearest literal occurrence."""
-        start, num_places = nearest_occurrence(self.paragraph.target, text, expected)
+        """An answer without a word ("…", "→"): its nearest literal occurrence, never inside a word."""
+        pattern = r"(?<!\w)" * text[0].isalnum() + re.escape(text) + r"(?!\w)" * text[-1].isalnum()
+        start, num_places = nearest(pattern, self.paragraph.target, expected)
         if start is None:
             return Location(None, "", NO_PLACE, 0.0, spans)
         return Location(start, text, "symbol", 1.0, spans, num_places)
@@ -245,23 +285,3 @@ def expected_start(start: int, spans: tuple[Span, Span]) -> float:
     """Where source[start] would be in the translation if both sentences ran at the same pace."""
     (first, last), (target_first, target_last) = spans
     return target_first + (start - first) / (last - first) * (target_last - target_first)
-
-
-def with_edges(target: str, span: Span, answer: str) -> Span:
-    """The span with the quotes, brackets and full stops around it that the source answer has too."""
-    start, end = span
-    tokens = tokenize(answer)
-    leading = {edge_kind(char) for char in answer[: tokens[0][0]]}
-    trailing = {edge_kind(char) for char in answer[tokens[-1][1] :]}
-    while start and edge_kind(target[start - 1]) in leading - {""}:
-        start -= 1
-    while end < len(target) and edge_kind(target[end]) in trailing - {""}:
-        end += 1
-    return start, end
-
-
-def edge_kind(char: str) -> str:
-    """The punctuation mark, one for all quotes; nothing for white space and what belongs to a word."""
-    if char in QUOTES:
-        return '"'
-    return char if char in EDGES else ""

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple, TypedDict
 
+from squadlib.cleaning.pairing import Pairing
 from squadlib.cleaning.questions import AnswerOutcome, QuestionOutcome
 
 NUM_SAMPLES = 20  # of the least certain answers
@@ -49,6 +50,14 @@ class Ambiguous(TypedDict):
     resolved_by: dict[str, int]
 
 
+class PairingRow(TypedDict):
+    """Whether paragraphs carry their own translations. tested: the file was large enough to tell."""
+
+    paragraphs: int
+    tested: bool
+    wrong: int
+
+
 class Report(TypedDict):
     """All figures of a run, in the order in which they are printed. Holds no time or date: same input, same bytes."""
 
@@ -60,13 +69,17 @@ class Report(TypedDict):
     dropped: dict[str, int]
     answers_dropped: dict[str, int]
     input_faults: dict[str, int]
+    pairing: PairingRow | None  # None for a method that does not look
     confidence: dict[str, int]
+    expected_right: float  # number of the answers found that are in the right place by their confidences
     literal: dict[str, int]
     ambiguous: Ambiguous
     least_certain: list[Sample]
 
 
-def build_report(outcomes: list[QuestionOutcome], paragraph_notes: Iterable[str], settings: Settings) -> Report:
+def build_report(
+    outcomes: list[QuestionOutcome], paragraph_notes: Iterable[str], settings: Settings, pairing: Pairing | None
+) -> Report:
     """paragraph_notes: what was wrong with the paragraphs of the input."""
     answers = [answer for outcome in outcomes for answer in outcome.answers]
     found = [answer.location for answer in answers if answer.location.start is not None]
@@ -88,7 +101,9 @@ def build_report(outcomes: list[QuestionOutcome], paragraph_notes: Iterable[str]
         "dropped": count(outcome.reason for outcome in outcomes if not outcome.kept),
         "answers_dropped": count(answer.location.strategy for answer in answers if answer.location.start is None),
         "input_faults": ordered(notes),
+        "pairing": count_pairing(pairing) if pairing else None,
         "confidence": histogram([answer.location.confidence for answer in answers]),
+        "expected_right": round(sum(location.confidence for location in found), 1),
         "literal": compare_literal(answers),
         "ambiguous": {
             "answers": sum(location.num_places > 1 for location in found),
@@ -96,6 +111,10 @@ def build_report(outcomes: list[QuestionOutcome], paragraph_notes: Iterable[str]
         },
         "least_certain": least_certain(outcomes),
     }
+
+
+def count_pairing(pairing: Pairing) -> PairingRow:
+    return {"paragraphs": len(pairing.wrong), "tested": pairing.tested, "wrong": int(pairing.wrong.sum())}
 
 
 def count_questions(name: str, outcomes: list[QuestionOutcome]) -> DatasetRow:
@@ -174,18 +193,20 @@ def format_counts(title: str, counts: dict[str, int]) -> list[str]:
 
 def format_report(report: Report) -> str:
     """The report as text for people."""
-    source, kept, literal = report["datasets"]
-    answers, others, ambiguous = report["answers"], report["literal"], report["ambiguous"]
-    lines = [format_table(report["datasets"]), "", format_share("answerable", kept["answerable"], source["answerable"])]
-    lines += [format_share("unanswerable", kept["unanswerable"], source["unanswerable"])]
-    lines += [f"{answers['located']:,} of {answers['searched']:,} answers found; {answers['written']:,} different", ""]
+    others, ambiguous, literal = report["literal"], report["ambiguous"], report["datasets"][2]
+    lines = format_head(report)
     lines += format_counts("Answers found, by what matched:", report["strategies"])
     lines += format_counts("Questions dropped, by reason:", report["dropped"])
     lines += format_counts("Answers dropped, by reason:", report["answers_dropped"])
     lines += format_counts("Faults of the input:", report["input_faults"])
     if report["method"] == "literal":
         return "\n".join(lines).rstrip()
+    pairing = report["pairing"]
+    if pairing and pairing["wrong"]:
+        wrong, paragraphs = pairing["wrong"], pairing["paragraphs"]
+        lines += [f"{wrong:,} of {paragraphs:,} paragraphs seem to carry the translation of another one.", ""]
     lines += format_counts("Confidence of the answers:", report["confidence"])
+    lines += [f"By their confidence {report['expected_right']:,.1f} of the answers found are in the right place.", ""]
     lines += [
         f"Literal search finds {others['found']:,} of the answers and keeps {literal['answerable']:,} questions; "
         f"{others['elsewhere']:,} of its places are elsewhere.",
@@ -197,6 +218,14 @@ def format_report(report: Report) -> str:
     for sample in report["least_certain"]:
         lines += format_sample(sample)
     return "\n".join(lines).rstrip()
+
+
+def format_head(report: Report) -> list[str]:
+    """How much was kept."""
+    (source, kept, _), answers = report["datasets"], report["answers"]
+    shares = [format_share(kind, kept[kind], source[kind]) for kind in ("answerable", "unanswerable")]
+    found = f"{answers['located']:,} of {answers['searched']:,} answers found; {answers['written']:,} different"
+    return [format_table(report["datasets"]), "", *shares, found, ""]
 
 
 def format_share(kind: str, kept: int, of: int) -> str:

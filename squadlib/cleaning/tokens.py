@@ -44,12 +44,12 @@ def tokenize(text: str, start: int = 0, end: int | None = None) -> list[Span]:
 
 @lru_cache(maxsize=1 << 18)
 def fold(token: str) -> str:
-    """The token without case, accents, joiners and typography; of a number its digits only.
+    """The token without case, accents, joiners and typography; of a number its digits only, as 0 to 9.
 
-    "België" -> "belgie", "1.234,50" and "1,234.50" -> "123450", "’s" -> "'s"
+    "België" -> "belgie", "1.234,50" and "1,234.50" -> "123450", "١٩٩٥" -> "1995", "’s" -> "'s"
     """
     if token[0].isdigit():
-        return "".join(char for char in token if char.isdigit())
+        return "".join(str(unicodedata.digit(char)) for char in token if char.isdigit())
     text = unicodedata.normalize("NFKD", token.casefold().replace("’", "'").replace("‘", "'"))
     if is_unspaced(token):
         return text  # vowel signs and tones are no accents

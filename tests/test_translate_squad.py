@@ -27,8 +27,9 @@ from translations import (
 
 from squadlib.console import SquadError
 from squadlib.translation.canaries import CANARIES
+from squadlib.translation.document import strings_of, translate_context, translate_text
 from squadlib.translation.engines import ModelSettings
-from translate_squad import load_backend, strings_of, translate_context, translate_text
+from squadlib.translation.table import load_backend
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 from translate_kill_loop import is_good, kill_loop

@@ -111,9 +111,11 @@ def translate_resumably(
         logger.info("%s different strings, %s of them in %s", f"{len(strings):,}", f"{len(known):,}", cache.path)
     try:
         return translate_strings(settings, cache, without(groups, known), canaries, advice)
-    except (KeyboardInterrupt, SystemExit, StillBlockedError):
-        stored = f"{len(cache.get(strings)):,} of {len(strings):,} strings"
-        logger.warning("stopped: %s are in %s; the same command goes on from there", stored, cache.path)
+    except (KeyboardInterrupt, SystemExit, StillBlockedError, SquadError) as error:
+        num_stored = len(cache.get(strings))
+        if num_stored or not isinstance(error, SquadError):
+            stored = f"{num_stored:,} of {len(strings):,} strings"
+            logger.warning("stopped: %s are in %s; the same command goes on from there", stored, cache.path)
         raise
 
 

@@ -101,6 +101,9 @@ class Handler(BaseHTTPRequestHandler):
     def fault_429_wait_1s(self, string):
         self.send(429, {"error": {"message": "Rate limit reached"}}, Retry_After="1")
 
+    def fault_quota(self, string):
+        self.send(429, {"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}})
+
     def fault_503(self, string):
         self.send(503, {"error": {"message": "overloaded"}})
 

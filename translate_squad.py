@@ -333,7 +333,7 @@ def main(argv: list[str] | None = None) -> int:
             try:
                 missing = translate_all(settings, cache, wanted, canaries, advice)
             except StillBlockedError as error:
-                logger.error("%s; wait some hours or lower --rate%s", error, advice and f"; {advice}")
+                logger.error("%s%s", error, advice and f"; {advice}")
                 return EXIT_BLOCKED
         strings, waiting = wanted.strings(cache)
         targets = cache.get(strings)

@@ -28,11 +28,13 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from squadlib.data import iter_questions, load_squad  # noqa: E402
 from squadlib.translation.canaries import CANARIES  # noqa: E402
+from squadlib.translation.chat import ChatSettings  # noqa: E402
+from squadlib.translation.context import text_of  # noqa: E402
+from squadlib.translation.document import Wanted, flat, strings_by_paragraph  # noqa: E402
 from squadlib.translation.engines import ModelSettings  # noqa: E402
 from squadlib.translation.local_models import LocalModel  # noqa: E402
 from squadlib.translation.transformers_model import HfBackend  # noqa: E402
 from squadlib.translation.web import WebSettings, pack_requests  # noqa: E402
-from translate_squad import strings_by_paragraph  # noqa: E402
 
 FULL_CONTEXTS = 20_239  # paragraphs of SQuAD 2.0, train and dev
 VOCAB_SIZE = 58_101  # of opus-mt-en-nl and most other Marian models
@@ -180,6 +182,15 @@ def benchmark_plan(args: argparse.Namespace) -> None:
         print(
             f"{name:<20}{len(requests):>6} requests; all of SQuAD 2.0: {full:,.0f}, {full / 3600:.1f} h at 1 a second"
         )
+    chat = ChatSettings("en", "nl", model_name_or_path="m")
+    wanted = [Wanted(document, answers_in_context=True) for document in documents]
+    first = {string for part in wanted for string in flat(part.first)}
+    answers = {string for part in wanted for string in flat(part.second(dict(zip(first, first, strict=True)))[0])}
+    todo, scale = [*(first | answers)], FULL_CONTEXTS / contexts
+    amounts = chat.amounts(todo) | {"characters": sum(len(text_of(string)) for string in todo)}
+    counted = ", ".join(f"{scale * amount / 1e6:.1f} million {unit}" for unit, amount in amounts.items())
+    print(f"openai              {len(todo):>6} requests; all of SQuAD 2.0: {scale * len(todo):,.0f}, {counted}; "
+          f"{scale * len(todo) / chat.workers / 3600:.1f} h with {chat.workers} workers and 1 s a request")  # fmt: skip
 
 
 def make_marian(folder: str, strings: list[str]) -> None:

@@ -5,12 +5,15 @@ Errors have the forms of real servers: {"error": …} of vLLM and hosted service
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import json
+import random
+import threading
 import time
-from http.server import BaseHTTPRequestHandler
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from translation_server import TranslationServer, reverse_words
+from translation_server import reverse_words
 
 MODEL, KEY = "tiny-chat", "sk-secret-of-the-tests"
 
@@ -23,18 +26,36 @@ def string_of(body):
     return f"{parts[-1]}\n{parts[1]}" if len(parts) == 4 else parts[-1]
 
 
-class ChatServer(TranslationServer):
-    """`env` is the environment of a process that is to be served; needs_key: as a hosted service."""
+class ChatServer(ThreadingHTTPServer):
+    """Use as a context manager; `env` is the environment of a process that is to be served.
 
-    def __init__(self, needs_key=False, **options):
-        super().__init__(**options)
-        self.needs_key = needs_key
-        self.bodies = []
-        self.num_connections = 0
+    needs_key: as a hosted service. targets: translations by text; a text that is not there has its words reversed.
+    """
 
-    @staticmethod
-    def handler():
-        return Handler
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, latency=0.0, fault_rate=0.0, faults=(), seed=0, needs_key=False, targets=None):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.latency, self.fault_rate, self.faults, self.needs_key = latency, fault_rate, list(faults), needs_key
+        self.targets = targets or {}
+        self.random, self.lock = random.Random(seed), threading.Lock()
+        self.script = collections.deque()  # names of faults for the next requests; "ok" is none
+        self.poison = {}  # text -> the fault of every request that holds it
+        self.asked = []  # strings, faults too
+        self.answered = collections.Counter()
+        self.num_faults = self.num_connections = 0
+
+    def __enter__(self):
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(self, *error):
+        self.shutdown()
+        self.server_close()
+
+    def handle_error(self, request, client_address):
+        """A client that was killed is no news."""
 
     @property
     def base_url(self):
@@ -43,6 +64,23 @@ class ChatServer(TranslationServer):
     @property
     def env(self):
         return {"OPENAI_BASE_URL": self.base_url, "OPENAI_API_KEY": KEY if self.needs_key else ""}
+
+    def choose_fault(self, string):
+        """The fault of this request, or None."""
+        with self.lock:
+            self.asked.append(string)
+            fault = next((fault for poison, fault in self.poison.items() if poison in string), None)
+            if self.script:
+                fault = self.script.popleft()
+            elif self.random.random() < self.fault_rate:
+                fault = self.random.choice(self.faults)
+            fault = None if fault == "ok" else fault
+            self.num_faults += fault is not None
+            return fault
+
+    def translated(self, string):
+        text = string.partition("\n")[0]
+        return self.targets.get(text, reverse_words(text))
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -70,14 +108,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, body):
         string = string_of(body)
-        with self.server.lock:
-            self.server.bodies.append(body)
         fault = self.server.choose_fault(string)
         time.sleep(self.server.latency)
         if fault:
             getattr(self, f"fault_{fault}")(string)
             return
-        self.reply(right(string))
+        self.reply(self.server.translated(string))
         with self.server.lock:
             self.server.answered[string] += 1
 
@@ -132,7 +168,7 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def fault_short_body(self, string):
-        raw = json.dumps(completion(right(string))).encode()
+        raw = json.dumps(completion(self.server.translated(string))).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(raw)))
         self.end_headers()
@@ -148,7 +184,7 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(None, "tool_calls")
 
     def fault_cut(self, string):
-        self.reply(right(string)[: len(string) // 2], "length")
+        self.reply(self.server.translated(string)[: len(string) // 2], "length")
 
     def fault_filtered(self, string):
         self.reply("", "content_filter")
@@ -160,25 +196,25 @@ class Handler(BaseHTTPRequestHandler):
         self.reply("I'm sorry, I cannot translate this text.")
 
     def fault_label(self, string):
-        self.reply(f"Translation: {right(string)}")
+        self.reply(f"Translation: {self.server.translated(string)}")
 
     def fault_preamble(self, string):
-        self.reply(f"Here is the translation:\n\n{right(string)}")
+        self.reply(f"Here is the translation:\n\n{self.server.translated(string)}")
 
     def fault_note(self, string):
-        self.reply(f"{right(string)}\n\nNote: the year stays as it is.")
+        self.reply(f"{self.server.translated(string)}\n\nNote: the year stays as it is.")
 
     def fault_note_behind(self, string):
-        self.reply(f"{right(string)} (the name of the town stays)")
+        self.reply(f"{self.server.translated(string)} (the name of the town stays)")
 
     def fault_marked_up(self, string):
-        self.reply(f"**{right(string)}**")
+        self.reply(f"**{self.server.translated(string)}**")
 
     def fault_thinking(self, string):
         self.reply("<think>The user wants a translation of")
 
     def fault_babble(self, string):
-        self.reply(right(string) + " la" * 400)
+        self.reply(self.server.translated(string) + " la" * 400)
 
     def fault_error_text(self, string):
         self.reply("Error 500 (Server Error)!!1500.That’s an error.")
@@ -191,14 +227,10 @@ class Handler(BaseHTTPRequestHandler):
     # --- unusual, but a translation ----------------------------------------------------------------------------------
 
     def fault_quoted(self, string):
-        self.reply(f' "{right(string)}"\n')
+        self.reply(f' "{self.server.translated(string)}"\n')
 
     def fault_thought(self, string):
-        self.reply(f"<think>It is short.\nSo:</think>\n\n{right(string)}")
-
-
-def right(string):
-    return reverse_words(string.partition("\n")[0])
+        self.reply(f"<think>It is short.\nSo:</think>\n\n{self.server.translated(string)}")
 
 
 def completion(content, finish_reason="stop", **fields):

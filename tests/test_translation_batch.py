@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from chat_server import MODEL, completion, right, string_of
+from chat_server import MODEL, completion, string_of
 from conftest import run_script
+from translation_server import reverse_words
 from translations import assert_all_right, small_document, write
 
 from squadlib.translation import chat_batch
@@ -34,7 +35,9 @@ def read_lines(path):
 
 def response(request, content=None, **fields):
     """The line of a batch service that answers a request, as vLLM writes it."""
-    body = completion(right(string_of(request["body"])) if content is None else content, **fields)
+    body = completion(
+        reverse_words(string_of(request["body"]).partition("\n")[0]) if content is None else content, **fields
+    )
     answer = {"status_code": 200, "request_id": "r", "body": body}
     return {"id": "b", "custom_id": request["custom_id"], "response": answer, "error": None}
 

@@ -233,23 +233,23 @@ def test_a_file_is_translated_sentence_by_sentence_then_answers_in_their_sentenc
     assert process.returncode == 0, process.stderr
     assert assert_all_right(translated) == 13
     assert translated["translation"]["backend"] == settings().name
-    asked = ["\n".join(lines) for lines in server.queries]
+    asked = list(server.asked)
     first_answer = next(number for number, string in enumerate(asked) if "\n" in string)
     assert not [string for string in asked[first_answer:] if "\n" not in string and string not in CANARIES]
     assert "flour\nIts owner, Mrs. de Boer, sells flour and old books to visitors." in "".join(asked)
     assert all(count == 1 for string, count in server.answered.items() if string not in CANARIES)
-    asked = len(server.queries)
+    asked = len(server.asked)
     assert run_translate(tmp_path, *CHAT, env=server.env)[1] == translated
-    assert len(server.queries) == asked
+    assert len(server.asked) == asked
 
 
 def test_answers_alone_are_asked_as_everything_else_and_share_the_sentences_of_the_cache(tmp_path, server):
     run_translate(tmp_path, *CHAT, env=server.env)
-    server.queries.clear()
+    server.asked.clear()
     process, translated = run_translate(tmp_path, *CHAT, "--answers_alone", env=server.env)
     assert process.returncode == 0, process.stderr
     assert_all_right(translated)
-    assert {lines[0] for lines in server.queries if lines[0] not in CANARIES} == {
+    assert {string for string in server.asked if string not in CANARIES} == {
         "Mr. J. Visser", "J. Visser", "1712", "flour"
     }  # fmt: skip
 
@@ -314,7 +314,7 @@ def test_a_server_that_fails_every_text_is_never_believed(tmp_path, server):
 def test_threads_and_connections_live_on(tmp_path, server):
     process, _ = run_translate(tmp_path, *CHAT, "--workers", 4, document=make_document(30), env=server.env)
     assert process.returncode == 0, process.stderr
-    assert len(server.queries) > 300
+    assert len(server.asked) > 300
     assert server.num_connections <= 2 * (4 + 1)  # two rounds; the workers and the main thread, for control sentences
 
 
@@ -340,7 +340,8 @@ def test_a_wrong_model_is_one_sentence_at_once(tmp_path, server):
 def test_a_used_up_quota_is_no_block(tmp_path, server):
     server.script.extend(["ok"] * 3 + ["quota"])
     process, _ = run_translate(tmp_path, *CHAT, env=server.env)
-    assert process.returncode == 1 and "You exceeded your current quota" in process.stderr
+    assert process.returncode == 75 and "You exceeded your current quota" in process.stderr
+    assert "waiting" not in process.stderr
 
 
 @pytest.mark.parametrize(

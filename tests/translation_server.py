@@ -33,7 +33,7 @@ class TranslationServer(ThreadingHTTPServer):
     request_queue_size = 64
 
     def __init__(self, latency=0.0, fault_rate=0.0, faults=(), seed=0, keeps_lines=True):
-        super().__init__(("127.0.0.1", 0), self.handler())
+        super().__init__(("127.0.0.1", 0), Handler)
         self.latency, self.fault_rate, self.faults, self.keeps_lines = latency, fault_rate, list(faults), keeps_lines
         self.random, self.lock = random.Random(seed), threading.Lock()
         self.script = collections.deque()  # names of faults for the next requests; "ok" is none
@@ -42,10 +42,6 @@ class TranslationServer(ThreadingHTTPServer):
         self.queries = []  # lines of every request, faults too
         self.answered = collections.Counter()  # lines of the requests answered well
         self.num_faults = 0
-
-    @staticmethod
-    def handler():
-        return Handler
 
     @property
     def env(self):

@@ -16,6 +16,7 @@ from squadlib.translation.checks import reply_fault
 from squadlib.translation.context import text_of
 from squadlib.translation.engines import BadText, Hiccup, ServerSettings
 from squadlib.translation.json_server import JsonServer, base_url_fault, key_from_environment
+from squadlib.translation.pace import StillBlockedError
 
 PATH = "/chat/completions"  # below base_url
 PROMPTS = {  # what --prompt_file replaces
@@ -145,7 +146,9 @@ class ChatServer(JsonServer):
 
     def problem(self, status: int, headers: dict[str, str], content: bytes) -> Exception:
         if status == 429 and b"insufficient_quota" in content:
-            return SquadError(f"{self.base_url}: {self.words(content)}")
+            return StillBlockedError(
+                f"{self.base_url}: {self.words(content)}; the same command goes on when it is paid"
+            )
         return super().problem(status, headers, content)
 
 

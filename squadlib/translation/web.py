@@ -321,6 +321,6 @@ class WebRun:
         end = time.monotonic() + STOP_GRACE
         while self.askers.in_flight and time.monotonic() < end:
             request, answer = self.askers.receive(timeout=0.1)
-            with contextlib.suppress(Fault, SquadError):
+            with contextlib.suppress(Fault, SquadError, StillBlockedError):
                 if request:
                     self._accept(request, answer)

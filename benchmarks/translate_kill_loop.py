@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from translation_server import ALL_FAULTS, TranslationServer  # noqa: E402
+from translation_server import TranslationServer, faults_of  # noqa: E402
 from translations import count_wrong, make_document, stored_strings  # noqa: E402
 
 from translate_squad import strings_by_paragraph  # noqa: E402
@@ -36,7 +36,7 @@ def kill_loop(folder: Path, *, kills: int, fault_rate: float, workers: int, num_
     source.write_text(json.dumps(document), encoding="utf-8")
     strings = {string for group in strings_by_paragraph(document) for string in group}
     rng = random.Random(seed)
-    faults = [fault for fault in ALL_FAULTS if fault not in SLOW_FAULTS]
+    faults = [fault for fault in faults_of("page") if fault not in SLOW_FAULTS]
     command = [sys.executable, str(ROOT / "translate_squad.py"), "--input_file", source, "--output_file", output]
     command += ["--cache_file", cache, "--rate", "500", "--workers", str(workers), "--cool_down", "0.01"]
     lost = []  # strings answered well but not stored, at each kill

@@ -16,6 +16,7 @@ on where the last one stopped, whatever stopped it. clean_squad.py then finds th
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import math
 import os
@@ -39,12 +40,12 @@ from squadlib.sentences import MAX_SENTENCE_CHARS, split_sentences
 from squadlib.translation.batches import translate_in_batches
 from squadlib.translation.cache import Cache, open_cache
 from squadlib.translation.canaries import choose_canaries
-from squadlib.translation.engines import Backend, ModelSettings
-from squadlib.translation.memory import MemoryBackend, MemorySettings
+from squadlib.translation.engines import ModelSettings, ServerSettings
+from squadlib.translation.json_server import base_url_fault
+from squadlib.translation.memory import MemorySettings
 from squadlib.translation.pace import StillBlockedError
-from squadlib.translation.web import MAX_REQUEST_CHARS, WebSettings, pack_requests, translate_by_web
-
-EngineSettings = MemorySettings | ModelSettings | WebSettings
+from squadlib.translation.table import ENGINES, EngineSettings, load_backend, own_flag_faults
+from squadlib.translation.web import pack_requests, translate_by_web
 
 
 def strings_of(text: str, *, sentences: bool = False) -> list[str]:
@@ -135,34 +136,10 @@ def print_plan(settings: EngineSettings, num_strings: int, todo: list[list[str]]
     strings = [string for group in todo for string in group]
     print(f"strings      {num_strings:,} different ones, {num_strings - len(strings):,} of them in the cache")
     print(f"characters   {sum(map(len, strings)):,} to translate")
-    if isinstance(settings, WebSettings) and strings:
+    if isinstance(settings, ServerSettings) and strings:
         requests = pack_requests(todo, canaries, settings)
         print(f"requests     {len(requests):,} (one string a request: {len(strings):,})")
         print(f"time         {duration(len(requests) / settings.rate)} at {settings.rate:g} requests a second")
-
-
-def load_backend(settings: EngineSettings) -> Backend:
-    """The engine. Its packages are imported here, once the flags are right and there is something to translate."""
-    if isinstance(settings, MemorySettings):
-        return MemoryBackend(settings.memory_file)
-    if isinstance(settings, WebSettings):
-        try:
-            from squadlib.translation.web_page import MtranslateBackend
-        except ImportError as error:
-            raise SquadError("the package mtranslate is missing; pip install mtranslate") from error
-        return MtranslateBackend(settings.source_lang, settings.target_lang, settings.timeout)
-    try:
-        if settings.backend == "ct2":
-            from squadlib.translation.ctranslate2_model import Ct2Backend
-
-            return Ct2Backend(settings)
-        from squadlib.translation.transformers_model import HfBackend
-
-        return HfBackend(settings)
-    except ImportError as error:
-        missing = "sentencepiece" if "sentencepiece" in str(error).lower() else error.name or "transformers torch"
-        reason = f"loading it needs another package: pip install {missing}"
-        raise SquadError(f"{settings.model_name_or_path}: {reason}") from error
 
 
 def translate_strings(
@@ -173,7 +150,7 @@ def translate_strings(
     if not strings:
         return {}
     backend = load_backend(settings)
-    if isinstance(settings, WebSettings):
+    if isinstance(settings, ServerSettings):
         return translate_by_web(backend, cache, todo, canaries, settings)
     if isinstance(settings, ModelSettings):
         return translate_in_batches(backend, cache, strings, settings.batch_size)
@@ -207,6 +184,17 @@ def report_missing(missing: dict[str, str], num_strings: int, input_file: str) -
         logger.warning("%s\nThey are null in the output; the same command asks them again", text)
 
 
+def defaults(flag: str) -> str:
+    """For --help: the defaults of a flag, as the engines' settings have them."""
+    found: dict[str, list[str]] = {}
+    for name, engine in ENGINES.items():
+        if value := getattr(engine.settings, flag, None):
+            found.setdefault(f"{value:g}", []).append(name)
+    if len(found) == 1:
+        return f"default: {next(iter(found))}"
+    return "default: " + ", ".join(f"{value} for {' and '.join(names)}" for value, names in found.items())
+
+
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Translate a SQuAD v1.1 or v2.0 file. Stop it at any time: the same command goes on from there.",
@@ -222,27 +210,29 @@ def build_parser() -> argparse.ArgumentParser:
     add("--cache_file", metavar="FILE", help="SQLite file of all answers (default: <output_file>.cache.sqlite)")
     add("--dry_run", action="store_true", help="print what would be asked and how long it would take")
     add = parser.add_argument_group("engine").add_argument
-    engines = "a free web page, a local model, the same through CTranslate2, or a file (default: mtranslate)"
-    add("--backend", choices=["mtranslate", "hf", "ct2", "memory"], default="mtranslate", help=engines)
+    engines = "; ".join(f"{name}: {engine.summary}" for name, engine in ENGINES.items())
+    add("--backend", choices=[*ENGINES], default="mtranslate", help=f"{engines} (default: mtranslate)")
     form = 'memory: JSON lines {"source": "…", "target": "…"}, a sentence, question or answer each'
     add("--memory_file", metavar="FILE", help=form)
-    add = parser.add_argument_group("web page (mtranslate)").add_argument
-    add("--rate", type=float, default=1.0, help="requests a second at most (default: 1.0)")
-    add("--workers", type=int, default=1, help="requests on their way at the same time (default: 1)")
-    add("--max_chars", type=int, default=4500, help="characters a request; the page takes 5,000 (default: 4500)")
+    servers = [name for name, engine in ENGINES.items() if issubclass(engine.settings, ServerSettings)]
+    add = parser.add_argument_group(f"server ({', '.join(servers)})").add_argument
+    add("--rate", type=float, help=f"requests a second at most ({defaults('rate')})")
+    add("--workers", type=int, help=f"requests on their way at the same time ({defaults('workers')})")
+    add("--max_chars", type=int, help=f"characters a request; the page takes 5,000 ({defaults('max_chars')})")
+    add("--base_url", metavar="URL", help="address of the server, without a key in it")
     add("--across_paragraphs", action="store_true", help="fill requests to --max_chars: a third as many, or fewer")
-    add("--timeout", type=float, default=30.0, metavar="SECONDS", help="for one answer (default: 30)")
-    pause = "first pause when blocked, doubled by each block that follows (default: 30)"
-    add("--cool_down", type=float, default=30.0, metavar="SECONDS", help=pause)
-    stop = "exit with code 75 after this time without a good answer (default: 7200)"
-    add("--give_up_after", type=float, default=7200.0, metavar="SECONDS", help=stop)
+    add("--timeout", type=float, metavar="SECONDS", help=f"for one answer ({defaults('timeout')})")
+    pause = f"first pause when blocked, doubled by each block that follows ({defaults('cool_down')})"
+    add("--cool_down", type=float, metavar="SECONDS", help=pause)
+    stop = f"exit with code 75 after this time without a good answer ({defaults('give_up_after')})"
+    add("--give_up_after", type=float, metavar="SECONDS", help=stop)
     add = parser.add_argument_group("local model (hf, ct2)").add_argument
     model = "MarianMT, NLLB or M2M100, e.g. Helsinki-NLP/opus-mt-en-nl; ct2: a converted folder"
     add("--model_name_or_path", metavar="NAME", help=model)
     add("--source_code", metavar="CODE", help="the model's own code, e.g. eng_Latn (default: --source_lang)")
     add("--target_code", metavar="CODE", help="the model's own code, e.g. nld_Latn (default: --target_lang)")
-    add("--num_beams", type=int, default=4, help="1 is about three times as fast and a little worse (default: 4)")
-    add("--batch_size", type=int, default=32, help="strings a batch; lower it if memory runs out (default: 32)")
+    add("--num_beams", type=int, help=f"1 is about three times as fast and a little worse ({defaults('num_beams')})")
+    add("--batch_size", type=int, help=f"strings a batch; lower it if memory runs out ({defaults('batch_size')})")
     add("--bf16", action="store_true", help="16-bit weights: Ampere GPUs and newer, recent CPUs")
     add("--fp16", action="store_true", help="16-bit weights for any GPU")
     add("--no_cuda", action="store_true", help="stay on the CPU")
@@ -257,16 +247,17 @@ def check_args(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Non
             faults.append(f"--{flag} {getattr(args, flag)} is not a language code like en, nl or zh-CN")
     if args.source_lang == args.target_lang:
         faults.append(f"--source_lang and --target_lang are both {args.source_lang}")
-    for flag, backends in (("memory_file", ["memory"]), ("model_name_or_path", ["hf", "ct2"])):
-        if args.backend in backends and not getattr(args, flag):
-            faults.append(f"--backend {args.backend} needs --{flag}")
-        elif args.backend not in backends and getattr(args, flag):
-            faults.append(f"--{flag} is for --backend {' or '.join(backends)}, not {args.backend}")
+    faults += own_flag_faults(args.backend, {flag for flag, value in vars(args).items() if value})
     for flag in ("rate", "workers", "timeout", "cool_down", "give_up_after", "num_beams", "batch_size"):
-        if not 0 < getattr(args, flag) < math.inf:
-            faults.append(f"--{flag} {getattr(args, flag)} must be more than 0")
-    least, most = MAX_SENTENCE_CHARS + 100, MAX_REQUEST_CHARS  # a sentence and its control sentence must fit
-    if not least <= args.max_chars <= most:
+        value = getattr(args, flag)
+        if value is not None and not 0 < value < math.inf:
+            faults.append(f"--{flag} {value} must be more than 0")
+    if args.base_url and (fault := base_url_fault(args.base_url)):
+        faults.append(f"--base_url {fault}")
+    settings = ENGINES[args.backend].settings
+    least = MAX_SENTENCE_CHARS + 100  # a sentence and its control sentence must fit
+    most = settings.most_chars if issubclass(settings, ServerSettings) else ServerSettings.most_chars
+    if args.max_chars is not None and not least <= args.max_chars <= most:
         faults.append(f"--max_chars {args.max_chars} must be between {least} and {most}")
     if args.bf16 and args.fp16:
         faults.append("--bf16 and --fp16 exclude each other")
@@ -282,31 +273,15 @@ def check_args(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Non
 
 
 def engine_settings(args: argparse.Namespace) -> EngineSettings:
-    """What the flags say about the engine of --backend."""
-    if args.backend == "memory":
-        return MemorySettings(args.memory_file)
-    if args.backend == "mtranslate":
-        return WebSettings(
-            args.source_lang,
-            args.target_lang,
-            rate=args.rate,
-            workers=args.workers,
-            max_chars=args.max_chars,
-            across_paragraphs=args.across_paragraphs,
-            timeout=args.timeout,
-            cool_down=args.cool_down,
-            give_up_after=args.give_up_after,
-        )
-    return ModelSettings(
-        args.backend,
-        args.model_name_or_path,
-        args.source_code or args.source_lang,
-        args.target_code or args.target_lang,
-        num_beams=args.num_beams,
-        batch_size=args.batch_size,
-        dtype="bfloat16" if args.bf16 else "float16" if args.fp16 else "float32",
-        device="cpu" if args.no_cuda else None,
-    )
+    """What the flags say about the engine of --backend: its settings' fields by name, defaults where not given."""
+    values = {name: value for name, value in vars(args).items() if value is not None}
+    values["source_code"] = args.source_code or args.source_lang
+    values["target_code"] = args.target_code or args.target_lang
+    values["dtype"] = "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32"
+    values["device"] = "cpu" if args.no_cuda else None
+    settings = ENGINES[args.backend].settings
+    names = {field.name for field in dataclasses.fields(settings)}
+    return settings(**{name: value for name, value in values.items() if name in names})
 
 
 def choose_cache_file(cache_file: str | None, output_file: str | None, *, memory: bool, dry_run: bool) -> str:

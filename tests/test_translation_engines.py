@@ -14,7 +14,7 @@ from squadlib.console import SquadError
 from squadlib.translation.batches import translate_in_batches
 from squadlib.translation.cache import Cache
 from squadlib.translation.engines import ModelSettings
-from squadlib.translation.memory import MemoryBackend
+from squadlib.translation.memory import MemoryBackend, MemorySettings
 from squadlib.translation.transformers_model import HfBackend
 
 
@@ -41,14 +41,14 @@ def test_a_bad_line_of_a_memory_is_named(line, tmp_path):
     path = tmp_path / "memory.jsonl"
     path.write_text('{"source": "b", "target": "c"}\n' + line)
     with pytest.raises(SquadError, match="line 2"):
-        MemoryBackend(str(path))
+        MemoryBackend(MemorySettings(str(path)))
 
 
 def test_half_a_surrogate_pair_in_a_memory_is_named_before_it_reaches_the_cache(tmp_path):
     path = tmp_path / "memory.jsonl"
     path.write_text('{"source": "b", "target": "c"}\n{"source": "a", "target": "\\ud83d"}')
     with pytest.raises(SquadError, match="line 2: target holds half a surrogate pair"):
-        MemoryBackend(str(path))
+        MemoryBackend(MemorySettings(str(path)))
 
 
 def test_a_model_folder_whose_name_is_not_utf8_is_a_key_of_the_cache():

@@ -34,12 +34,12 @@ class Canaries:
     brought is `unvouched` until the sentences are asked by themselves, and withdrawn when they come back wrong.
     """
 
-    def __init__(self, sentences: list[str], cache: Cache) -> None:
+    def __init__(self, sentences: list[str], cache: Cache, *, travel: bool = True) -> None:
         self.sentences, self.cache = sentences, cache
         self.targets = cache.get(sentences)  # known translations
         self.unvouched: list[str] = []  # in the cache, from bare requests
         self.in_doubt = False  # bare requests wait until the sentences are well again
-        self.lost_lines = 0
+        self.lost_lines = 0 if travel else MAX_LOST_LINES
 
     @property
     def keeps_lines(self) -> bool:

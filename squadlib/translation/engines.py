@@ -1,10 +1,11 @@
-"""What a translation engine is, how a local model is asked for, and the ways in which a request fails."""
+"""What a translation engine is, how servers and local models are asked for, and how a request fails."""
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 
 class Backend(Protocol):
@@ -35,6 +36,33 @@ class ModelSettings:
         path = os.path.realpath(path) if os.path.isdir(path) else path
         name = f"{self.backend} {path} {self.source_code}-{self.target_code} beams={self.num_beams}"
         return name.encode("utf-8", "backslashreplace").decode()  # a folder's name need not be UTF-8
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """How a server is asked. An engine inherits this, sets the class variables, and changes defaults or adds flags."""
+
+    source_lang: str
+    target_lang: str
+    rate: float = 1.0  # requests a second at most
+    workers: int = 1  # requests on their way at the same time
+    max_chars: int = 4500  # of a request
+    across_paragraphs: bool = False
+    timeout: float = 30.0  # seconds until an answer begins; thrice that until it is whole
+    cool_down: float = 30.0  # seconds of a first pause
+    give_up_after: float = 7200.0  # seconds without a good answer
+
+    backend: ClassVar[str]  # its name in the table of engines
+    most_chars: ClassVar[int] = 5000  # that --max_chars may say
+    max_bytes: ClassVar[float] = math.inf  # of a request's strings, as they stand in an address
+    max_strings: ClassVar[float] = math.inf  # of a request. 1: control sentences are asked by themselves, now and then;
+    # more: one travels at the end of each request, so translate() gets it as the last string
+    may_be_cut: ClassVar[bool] = False  # the server may lose the end of a text and not say so
+
+    @property
+    def name(self) -> str:
+        """Whose translations these are, for the cache's key: all that changes answers, and neither address nor key."""
+        return self.backend
 
 
 class Fault(Exception):

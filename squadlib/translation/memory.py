@@ -15,14 +15,15 @@ class MemorySettings:
     """Which memory."""
 
     memory_file: str
+    backend: ClassVar[str] = "memory"
     name: ClassVar[str] = "memory"
 
 
 class MemoryBackend:
     """A translation memory as an engine: it knows a string or stops the run."""
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, settings: MemorySettings) -> None:
+        self.path = path = settings.memory_file
         self.targets: dict[str, str] = {}
         try:
             with open(path, encoding="utf-8-sig") as lines:

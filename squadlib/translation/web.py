@@ -1,4 +1,4 @@
-"""Work through a web server that may block, fail or answer nonsense."""
+"""Work through a server that may block, fail or answer nonsense."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from squadlib.console import duration, logger, progress_bar
 from squadlib.translation.cache import Cache
 from squadlib.translation.canaries import Canaries
 from squadlib.translation.checks import translation_fault
-from squadlib.translation.engines import Backend, BadText, Blocked, Fault, Hiccup
+from squadlib.translation.engines import Backend, BadText, Blocked, Fault, Hiccup, ServerSettings
 from squadlib.translation.line_order import swapped_lines
 from squadlib.translation.pace import Pace, StillBlockedError
 
@@ -35,37 +35,33 @@ REPORT_EVERY = 60.0  # seconds between progress lines when stderr is not a termi
 
 
 @dataclass(frozen=True)
-class WebSettings:
-    """How the web page is asked."""
+class WebSettings(ServerSettings):
+    """How the web page behind mtranslate is asked."""
 
-    source_lang: str
-    target_lang: str
-    rate: float = 1.0  # requests a second at most
-    workers: int = 1  # requests on their way at the same time
-    max_chars: int = 4500  # of a request
-    across_paragraphs: bool = False
-    timeout: float = 30.0  # seconds until an answer begins; thrice that until it is whole
-    cool_down: float = 30.0  # seconds of a first pause
-    give_up_after: float = 7200.0  # seconds without a good answer
-    name: ClassVar[str] = "mtranslate"
+    backend: ClassVar[str] = "mtranslate"
+    most_chars: ClassVar[int] = MAX_REQUEST_CHARS
+    max_bytes: ClassVar[float] = MAX_URL_BYTES
+    may_be_cut: ClassVar[bool] = True  # at a "<"
 
 
-def pack_requests(groups: Iterable[list[str]], canaries: list[str], settings: WebSettings) -> list[list[str]]:
-    """The strings in requests within max_chars and MAX_URL_BYTES, each with room for a canary line.
+def pack_requests(groups: Iterable[list[str]], canaries: list[str], settings: ServerSettings) -> list[list[str]]:
+    """The strings in requests within the engine's limits, each with room for a canary.
 
     A request never mixes paragraphs unless across_paragraphs is set.
     """
+    if settings.max_strings == 1:
+        return [[string] for group in groups for string in group]
     if settings.across_paragraphs:
         groups = [[string for group in groups for string in group]]
     canary_chars, canary_bytes = (max(map(measure, canaries)) for measure in (len, encoded_size))
     requests: list[list[str]] = []
     for group in groups:
-        chars = size = math.inf  # the first string of a group opens a request
+        count = chars = size = math.inf  # the first string of a group opens a request
         for string in group:
-            chars, size = chars + len(string) + 1, size + encoded_size(string)
-            if chars > settings.max_chars or size > MAX_URL_BYTES:
+            count, chars, size = count + 1, chars + len(string) + 1, size + encoded_size(string)
+            if count > settings.max_strings or chars > settings.max_chars or size > settings.max_bytes:
                 requests.append([])
-                chars, size = canary_chars + len(string) + 1, canary_bytes + encoded_size(string)
+                count, chars, size = 1, canary_chars + len(string) + 1, canary_bytes + encoded_size(string)
             requests[-1].append(string)
     return requests
 
@@ -76,20 +72,20 @@ def encoded_size(string: str) -> int:
 
 
 def translate_by_web(
-    backend: Backend, cache: Cache, groups: list[list[str]], canaries: list[str], settings: WebSettings
+    backend: Backend, cache: Cache, groups: list[list[str]], canaries: list[str], settings: ServerSettings
 ) -> dict[str, str]:
     """Put the translations into the cache. Returns the reason for every string that has none."""
-    run = WebRun(backend, cache, Canaries(canaries, cache), settings)
+    run = WebRun(backend, cache, Canaries(canaries, cache, travel=settings.max_strings > 1), settings)
     missing = run.run(pack_requests(groups, canaries, settings))
     faults = ", ".join(f"{count} × {name}" for name, count in run.progress.faults.most_common()) or "none"
     logger.info("%s requests, %d blocks, faults: %s", f"{run.progress.num_requests:,}", run.pace.blocks, faults)
     return missing
 
 
-def check_answer(targets: dict[str, str], target_lang: str) -> None:
+def check_answer(targets: dict[str, str], target_lang: str, *, may_be_cut: bool) -> None:
     """Raise BadText when a line of an answer is no translation of its string, or stands in the place of another."""
     for source, target in targets.items():
-        if fault := translation_fault(source, target, target_lang, may_be_cut=True):
+        if fault := translation_fault(source, target, target_lang, may_be_cut=may_be_cut):
             raise BadText(f'"{source[:60]}" came back {fault}')
     sources = list(targets)
     if swap := swapped_lines(sources, list(targets.values())):
@@ -182,8 +178,8 @@ class Progress:
 class WebRun:
     """One run against a web backend: threads that ask, and the main thread, which checks, stores and decides."""
 
-    def __init__(self, backend: Backend, cache: Cache, canaries: Canaries, settings: WebSettings) -> None:
-        self.backend, self.cache, self.canaries = backend, cache, canaries
+    def __init__(self, backend: Backend, cache: Cache, canaries: Canaries, settings: ServerSettings) -> None:
+        self.backend, self.cache, self.canaries, self.settings = backend, cache, canaries, settings
         self.workers = settings.workers
         self.pace = Pace(settings.rate, settings.cool_down, settings.give_up_after)
         self.askers = Askers(backend, deadline=3 * settings.timeout)
@@ -257,7 +253,7 @@ class WebRun:
         if request.canary:
             self._check_canaries({request.canary: answer[-1]})
         targets = dict(zip(request.strings, answer, strict=False))
-        check_answer(targets, self.cache.target_lang)
+        check_answer(targets, self.cache.target_lang, may_be_cut=self.settings.may_be_cut)
         self.cache.put(targets)
         if request.canary:
             self.canaries.vouch()

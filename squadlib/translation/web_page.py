@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import email.utils
 import http.client
 import re
 import socket
-import time
 import urllib.error
 
 import mtranslate
 
 from squadlib.translation.checks import ERROR_PAGE
 from squadlib.translation.engines import BadText, Blocked, Fault, Hiccup, UnknownPage
+from squadlib.translation.json_server import retry_after
+from squadlib.translation.web import WebSettings
 
 INVISIBLE = re.compile("[\u200b\ufeff]")  # the page scatters zero-width spaces, where no search would find a word
 
@@ -20,9 +20,9 @@ INVISIBLE = re.compile("[\u200b\ufeff]")  # the page scatters zero-width spaces,
 class MtranslateBackend:
     """The page as an engine. A call is one request, the strings its lines."""
 
-    def __init__(self, source_lang: str, target_lang: str, timeout: float) -> None:
-        socket.setdefaulttimeout(timeout)  # the package sets none, so a silent server would hang it for ever
-        self.source_lang, self.target_lang = source_lang, target_lang
+    def __init__(self, settings: WebSettings) -> None:
+        socket.setdefaulttimeout(settings.timeout)  # the package sets none, so a silent server would hang it for ever
+        self.source_lang, self.target_lang = settings.source_lang, settings.target_lang
 
     def translate(self, strings: list[str]) -> list[str]:
         """As many lines as strings; raises a Fault for everything that the package lets pass or raises itself."""
@@ -48,15 +48,3 @@ def _http_fault(error: urllib.error.HTTPError) -> Fault:
     if error.code in (403, 429, 503):
         return Blocked(reason, wait=retry_after(error.headers.get("Retry-After")))
     return (BadText if error.code in (400, 413, 414, 431) else Hiccup)(reason)
-
-
-def retry_after(value: str | None) -> float | None:
-    """Seconds from now in a Retry-After header, given as seconds or as a date; None when it says nothing usable."""
-    if not value:
-        return None
-    if value.strip().isdecimal():
-        return float(value)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None

@@ -313,7 +313,7 @@ def main(argv: list[str] | None = None) -> int:
         try:
             missing = translate_resumably(settings, cache, groups, canaries)
         except StillBlockedError as error:
-            logger.error("%s; wait some hours, lower --rate, or use a local model", error)
+            logger.error("%s", error)
             return EXIT_BLOCKED
         targets = cache.get(strings)
     report_missing(missing, len(strings), args.input_file)

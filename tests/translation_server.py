@@ -19,7 +19,7 @@ import time
 import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-KEY = "key-that-nobody-may-see-7f3a9"  # a refusal quotes the key it was sent, so a test finds where it leaks
+KEY = "key-that-nobody-may-see-7f3a9"  # every refusal quotes it, so a test finds where it leaks
 PAGE = '<html><body><div class="t0-other">x</div><div class="result-container">{}</div><div>Google</div></body></html>'
 CAPTCHA = "<html><body>Our systems have detected unusual traffic.<div id='recaptcha'></div></body></html>"
 ERROR_TEXT = "Error 500 (Server Error)!!1500.That’s an error.There was an error. Please try again later."
@@ -325,7 +325,8 @@ class JsonHandler(Handler):
             self.respond(self.texts_of(request))
 
     def refuse(self, status, message, **headers):
-        self.send(status, json.dumps(self.error_body(message)), Content_Type=self.content_type, **headers)
+        body = self.error_body(f"{message} [{self.server.key}]" if self.server.key else message)
+        self.send(status, json.dumps(body), Content_Type=self.content_type, **headers)
 
     def fault_no_json(self, texts):
         self.send(200, "upstream timed out", Content_Type="text/plain")
@@ -362,7 +363,7 @@ class DeepL(JsonHandler):
         if self.path != "/v2/translate":
             return 404, "Not found"
         if key != f"DeepL-Auth-Key {self.server.key}":
-            return 403, f"Forbidden: {key}"
+            return 403, "Forbidden"
         if len(body) > self.MOST_BYTES:
             return 413, "Request Entity Too Large"
         if request is None or not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
@@ -390,7 +391,7 @@ class DeepL(JsonHandler):
         self.refuse(456, "Quota Exceeded")
 
     def fault_403(self, texts):
-        self.refuse(403, f"Forbidden: {self.headers['Authorization']}")
+        self.refuse(403, "Forbidden")
 
 
 class LibreTranslate(JsonHandler):
@@ -414,7 +415,7 @@ class LibreTranslate(JsonHandler):
         if self.server.key and not key:
             return 400, "Please contact the server operator to get an API key"
         if self.server.key and key != self.server.key:
-            return 403, f"Invalid API key {key}"
+            return 403, "Invalid API key"
         for name in ("q", "source", "target"):
             if not request.get(name):
                 return 400, f"Invalid request: missing {name} parameter"
@@ -429,6 +430,7 @@ class LibreTranslate(JsonHandler):
         return request["q"] if isinstance(request["q"], list) else [request["q"]]
 
     def envelope(self, texts):
+        texts = [text and html.unescape(text) for text in texts]  # as it does in text mode
         return json.dumps({"translatedText": texts if isinstance(self.request_json["q"], list) else texts[0]})
 
     def error_body(self, message):

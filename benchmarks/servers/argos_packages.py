@@ -1,6 +1,6 @@
 """Pack the weights of word_reverser.py as two Argos packages, which LibreTranslate loads. Runs where that is installed.
 
-    python benchmarks/servers/argos_packages.py WEIGHTS.npz FOLDER
+python benchmarks/servers/argos_packages.py WEIGHTS.npz FOLDER
 """
 
 from __future__ import annotations

@@ -62,7 +62,9 @@ def learn(texts: list[str]) -> tuple[WordReverser, list[str]]:
     number = {word: index for index, word in enumerate(words)}
     rows = [[[number[word] for word in side] for side in pair] for pair in pairs]
     sources = padded([source for source, _ in rows])
-    inputs, labels = (padded([before + target + after for _, target in rows]) for before, after in (([START], []), ([], [END])))
+    inputs, labels = (
+        padded([before + target + after for _, target in rows]) for before, after in (([START], []), ([], [END]))
+    )
     known = padded([[1] * (len(target) + 1) for _, target in rows]) == 1
     model = WordReverser(len(words))
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.0)

@@ -14,7 +14,7 @@ MAX_COOL_DOWN = 1800.0  # seconds
 
 
 class StillBlockedError(Exception):
-    """The server has been blocking for longer than --give_up_after, or asks for a wait that would end after it."""
+    """Asking again is no use for hours: the reason, and what to do until then. The same command goes on later."""
 
 
 @dataclass
@@ -62,5 +62,6 @@ class Pace:
         self._cooling_since, self._next = now, now + pause
         if self._next - self._blocked_since > self.give_up_after:
             blocked = duration(now - self._blocked_since)
-            raise StillBlockedError(f"blocked for {blocked}, the next try would be in {duration(pause)} ({fault})")
+            reason = f"blocked for {blocked}, the next try would be in {duration(pause)} ({fault})"
+            raise StillBlockedError(f"{reason}; wait some hours, lower --rate, or use a local model")
         logger.warning("%s: waiting %s, then %.2g requests/s", fault, duration(pause), self.rate)

@@ -168,9 +168,10 @@ def translate_resumably(
         logger.info("%s different strings, %s of them in %s", f"{len(strings):,}", f"{len(known):,}", cache.path)
     try:
         return translate_strings(settings, cache, without(groups, known), canaries)
-    except (KeyboardInterrupt, SystemExit, StillBlockedError):
-        stored = f"{len(cache.get(strings)):,} of {len(strings):,} strings"
-        logger.warning("stopped: %s are in %s; the same command goes on from there", stored, cache.path)
+    except (KeyboardInterrupt, SystemExit, StillBlockedError, SquadError):
+        if stored := len(cache.get(strings)):
+            count = f"{stored:,} of {len(strings):,} strings"
+            logger.warning("stopped: %s are in %s; the same command goes on from there", count, cache.path)
         raise
 
 

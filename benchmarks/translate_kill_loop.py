@@ -1,6 +1,7 @@
 """Kill translate_squad.py with SIGKILL again and again while the server fails; then let it finish, and count.
 
     python benchmarks/translate_kill_loop.py --kills 40 --fault_rate 0.25
+    python benchmarks/translate_kill_loop.py --protocol deepl --kills 20 --fault_rate 0.2
 
 Prints what was lost (nothing may be), what is wrong (nothing) and what was asked twice (no more than was in flight).
 """
@@ -20,28 +21,39 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from translation_server import TranslationServer, faults_of  # noqa: E402
+from translation_server import PROTOCOLS, TranslationServer, faults_of  # noqa: E402
 from translations import count_wrong, make_document, stored_strings  # noqa: E402
 
 from translate_squad import strings_by_paragraph  # noqa: E402
 
 MOST_STRINGS_A_REQUEST = 10  # a paragraph of make_document
 SLOW_FAULTS = {"hang", "drip", "429_wait_1s", "429_wait_1h"}
+FINAL_FAULTS = {("deepl", "403"), ("deepl", "456")}  # they end a run
 
 
-def kill_loop(folder: Path, *, kills: int, fault_rate: float, workers: int, num_paragraphs: int, seed: int = 0) -> dict:
+def kill_loop(
+    folder: Path,
+    *,
+    kills: int,
+    fault_rate: float,
+    workers: int,
+    num_paragraphs: int,
+    seed: int = 0,
+    protocol: str = "page",
+) -> dict:
     """Figures of a run that is killed `kills` times at random moments, and then ends."""
     source, output, cache = folder / "source.json", folder / "nl.json", folder / "cache.sqlite"
     document = make_document(num_paragraphs, seed)
     source.write_text(json.dumps(document), encoding="utf-8")
     strings = {string for group in strings_by_paragraph(document) for string in group}
     rng = random.Random(seed)
-    faults = [fault for fault in faults_of("page") if fault not in SLOW_FAULTS]
+    faults = [f for f in faults_of(protocol) if f not in SLOW_FAULTS and (protocol, f) not in FINAL_FAULTS]
     command = [sys.executable, str(ROOT / "translate_squad.py"), "--input_file", source, "--output_file", output]
     command += ["--cache_file", cache, "--rate", "500", "--workers", str(workers), "--cool_down", "0.01"]
     lost = []  # strings answered well but not stored, at each kill
-    with TranslationServer(latency=0.02, fault_rate=fault_rate, faults=faults, seed=seed) as server:
+    with TranslationServer(protocol, latency=0.02, fault_rate=fault_rate, faults=faults, seed=seed) as server:
         environment = {**os.environ, **server.env}
+        command += server.flags
 
         def count_unused_answers() -> int:
             return sum(server.answered[string] for string in strings) - len(stored_strings(cache) & strings)
@@ -64,6 +76,7 @@ def kill_loop(folder: Path, *, kills: int, fault_rate: float, workers: int, num_
         after_the_last_kill = count_unused_answers() - sum(lost)
     checked, wrong, missing = count_wrong(json.loads(output.read_text("utf-8")))
     return {
+        "protocol": protocol,
         "kills": len(lost),
         "requests": len(server.queries),
         "failed_requests": server.num_faults,
@@ -86,6 +99,7 @@ def is_good(figures: dict) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--protocol", choices=PROTOCOLS, default="page")
     parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--fault_rate", type=float, default=0.25)
     parser.add_argument("--workers", type=int, default=2)

@@ -92,6 +92,9 @@ WRONG_ANSWERS = {
         empty, error_text, error_line, merged_lines, extra_line, swapped_lines, echo, with_source, nonsense, babble,
     )
 }  # fmt: skip
+OF_ONE_TEXT = {
+    name: WRONG_ANSWERS[name] for name in WRONG_ANSWERS if name not in ("error_line", "merged_lines", "swapped_lines")
+}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -118,6 +121,7 @@ class TranslationServer(ThreadingHTTPServer):
         self.always = None  # the fault of every request
         self.poison = {}  # text -> the fault of every request that holds it
         self.queries = []  # texts of every request, faults too
+        self.received = []  # (path, headers, JSON) of every POST, bad ones too
         self.refused = collections.Counter()  # bad requests, by status
         self.answered = collections.Counter()  # texts of the requests answered well
         self.num_faults = 0
@@ -167,6 +171,7 @@ class Handler(BaseHTTPRequestHandler):
     """A protocol reads the texts of a request and writes an answer; faults of the server and the line are here."""
 
     protocol_version = "HTTP/1.1"
+    wrong_answers = WRONG_ANSWERS
     wbufsize = -1  # head and body in one packet: in two, a line that is kept open waits 40 ms for the second
     hang_seconds = 3.0
 
@@ -181,8 +186,8 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(right(texts))
             with self.server.lock:
                 self.server.answered.update(texts)
-        elif fault in WRONG_ANSWERS:
-            wrong = WRONG_ANSWERS[fault](texts)
+        elif fault in self.wrong_answers:
+            wrong = self.wrong_answers[fault](texts)
             self.answer(wrong) if wrong else self.refuse(500, "broken")
         else:
             getattr(self, f"fault_{fault}")(texts)
@@ -315,6 +320,7 @@ class JsonHandler(Handler):
             assert isinstance(request, dict)
         except (ValueError, AssertionError):
             request = None
+        self.server.received.append((self.path, dict(self.headers), request))
         refusal = self.refusal(request, body)
         if refusal:
             with self.server.lock:
@@ -336,6 +342,62 @@ class JsonHandler(Handler):
 
     def fault_null_text(self, texts):
         self.send(200, self.envelope([None, *right(texts[1:])]), Content_Type=self.content_type)
+
+
+class OpenAI(JsonHandler):
+    """Chat completions: one text a request, the last paragraph of the last message."""
+
+    MODEL = "reverser"
+    wrong_answers = OF_ONE_TEXT
+
+    @staticmethod
+    def env(server):
+        return {"OPENAI_API_KEY": server.key} if server.key else {}
+
+    @staticmethod
+    def flags(server):
+        return ["--backend", "openai", "--base_url", f"{server.address}/v1", "--model_name_or_path", OpenAI.MODEL]
+
+    def refusal(self, request, body):
+        if self.path != "/v1/chat/completions":
+            return 404, "Not Found"
+        if self.server.key and self.headers.get("Authorization") != f"Bearer {self.server.key}":
+            return 401, "Incorrect API key provided"
+        if request is None or not isinstance(request.get("messages"), list) or not request["messages"]:
+            return 400, "'messages' must be a list"
+        if request.get("model") != self.MODEL:
+            return 404, f"The model `{request.get('model')}` does not exist"
+        return None
+
+    def texts_of(self, request):
+        return [request["messages"][-1]["content"].rpartition("\n\n")[2]]
+
+    def envelope(self, texts, finish_reason="stop", refusal=None):
+        content = None if refusal else "\n".join(texts) if all(isinstance(text, str) for text in texts) else None
+        message = {"role": "assistant", "content": content, "refusal": refusal}
+        choice = {"index": 0, "message": message, "finish_reason": finish_reason}
+        usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+        names = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": self.MODEL}
+        return json.dumps({**names, "choices": [choice], "usage": usage})
+
+    def error_body(self, message):
+        return {"error": {"message": message, "type": "invalid_request_error", "code": None}}
+
+    def fault_preamble(self, texts):
+        self.answer(["Here is the translation:", "", *right(texts)])
+
+    def fault_note(self, texts):
+        self.answer([*right(texts), "", "(Note: names were kept as they are.)"])
+
+    def fault_refusal(self, texts):
+        self.send(200, self.envelope(texts, refusal="I can't help with that."), Content_Type=self.content_type)
+
+    def fault_cut_off(self, texts):
+        halves = [text[: len(text) // 2] for text in right(texts)]
+        self.send(200, self.envelope(halves, finish_reason="length"), Content_Type=self.content_type)
+
+    def fault_no_choices(self, texts):
+        self.send(200, json.dumps({**json.loads(self.envelope(texts)), "choices": []}), Content_Type=self.content_type)
 
 
 class DeepL(JsonHandler):
@@ -440,10 +502,10 @@ class LibreTranslate(JsonHandler):
         self.refuse(403, "Too many request limits violations")
 
 
-PROTOCOLS = {"page": Page, "deepl": DeepL, "libretranslate": LibreTranslate}
+PROTOCOLS = {"page": Page, "openai": OpenAI, "deepl": DeepL, "libretranslate": LibreTranslate}
 
 
 def faults_of(protocol):
     """Names of everything that can go wrong with a server of that protocol."""
     methods = [name for kind in PROTOCOLS[protocol].__mro__ for name in vars(kind) if name.startswith("fault_")]
-    return sorted({*WRONG_ANSWERS, *(name.removeprefix("fault_") for name in methods)})
+    return sorted({*PROTOCOLS[protocol].wrong_answers, *(name.removeprefix("fault_") for name in methods)})

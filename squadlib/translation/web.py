@@ -18,7 +18,7 @@ from typing import ClassVar
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from squadlib.console import duration, logger, progress_bar
+from squadlib.console import SquadError, duration, logger, progress_bar
 from squadlib.translation.cache import Cache
 from squadlib.translation.canaries import Canaries
 from squadlib.translation.checks import translation_fault
@@ -203,7 +203,7 @@ class WebRun:
                         self._receive()
                     left = len(self.queue) + len(self.askers.in_flight)
                     self.progress.show(bar, self.pace, self.workers, left, self._strings_left())
-            except (KeyboardInterrupt, SystemExit, StillBlockedError):
+            except (KeyboardInterrupt, SystemExit, StillBlockedError, SquadError):
                 self._receive_last()
                 raise
         return self.missing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sqlite3
 import time
 import zlib
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from squadlib.console import SquadError
 
 CACHE_ID = 0x53515432  # application_id of the SQLite file
+SYNC_EVERY = 1.0  # seconds
 LOCK_SECONDS = 60.0  # to wait for another process
 
 
@@ -29,7 +31,10 @@ def open_cache(path: str, backend: str, source_lang: str, target_lang: str) -> I
 class Cache:
     """Translations of one backend and language pair in an SQLite file that several processes may share.
 
-    A write is on the disk when put() returns. Others' translations in the same file are never seen.
+    When put() returns, the translations outlive this process, however it ends. They outlive a power cut too when
+    SYNC_EVERY has passed since the last write that waited for the disk; else from the next such write on, or when the
+    cache is closed. So a slow server's answers are on the disk at once, a fast one's once a second.
+    Others' translations in the same file are never seen.
     """
 
     WHERE = "backend = ? AND source_lang = ? AND target_lang = ? AND source = ?"
@@ -41,7 +46,8 @@ class Cache:
         with self._transaction():  # of processes that start together one makes the file, the others find it made
             self._make_table()
         self._log_ahead()
-        self.database.execute("PRAGMA synchronous = FULL")
+        self._synced_at = -math.inf
+        self._wait_for_the_disk(True)
 
     def _make_table(self) -> None:
         (found,) = self.database.execute("PRAGMA application_id").fetchone()
@@ -78,11 +84,19 @@ class Cache:
                 raise SquadError(f"{self.path}: the entry of {string[:60]!r} is damaged; move the file away")
         return {string: target for string, (target, _) in found.items()}
 
+    def _wait_for_the_disk(self, wait: bool) -> None:
+        """Whether the commits that follow are on the disk when they return, with all before them."""
+        self.database.execute(f"PRAGMA synchronous = {'FULL' if wait else 'NORMAL'}")
+
     def _checksum(self, source: str, target: str) -> int:
         return zlib.crc32(repr((*self.key, source, target)).encode("utf-8", "backslashreplace"))
 
     def put(self, targets: dict[str, str]) -> None:
         """Store translations in one transaction; a string that another process was faster with keeps its first."""
+        now = time.monotonic()
+        if due := now - self._synced_at >= SYNC_EVERY:
+            self._synced_at = now
+        self._wait_for_the_disk(due)
         with self._transaction():
             rows = [(*self.key, source, target, self._checksum(source, target)) for source, target in targets.items()]
             self.database.executemany("INSERT INTO translation VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", rows)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import difflib
 import re
 
+from squadlib.console import SquadError
 from squadlib.translation.cache import Cache
 from squadlib.translation.checks import translation_fault
+from squadlib.translation.engines import Fault
 from squadlib.translation.line_order import latin_digits
 
+MAX_REFUSALS = 8  # of the canaries, in a row
 SAME_TEXT = 0.6  # similarity of a canary's translation to the one of before; a reworded sentence stays above it
 CANARY_EVERY = 50  # strings that travel without a canary line, until the canaries are asked on their own
 MAX_LOST_LINES = 3  # times in a row that the canaries come back with another number of lines
@@ -30,16 +33,19 @@ class Canaries:
     """What the control sentences tell about a server, and which stored answers nobody has vouched for yet.
 
     A request carries one as its last line, so its answer vouches for itself and for all before it. A bare request does
-    not: a text that fails in company, and every text where the server does not keep line breaks. What bare requests
-    brought is `unvouched` until the sentences are asked by themselves, and withdrawn when they come back wrong.
+    not: a text that fails in company, and every text where a request is one string or the server does not keep line
+    breaks. What bare requests brought is `unvouched` until a sentence comes back well, and withdrawn when one comes
+    back wrong. Where all requests are bare, a sentence is asked beside them now and then.
     """
 
     def __init__(self, sentences: list[str], cache: Cache, *, travel: bool = True) -> None:
         self.sentences, self.cache = sentences, cache
         self.targets = cache.get(sentences)  # known translations
-        self.unvouched: list[str] = []  # in the cache, from bare requests
+        self.unvouched: list[str] = []  # in the cache, or given up, after bare requests
+        self.lone_on_its_way = False  # a sentence beside bare requests
         self.in_doubt = False  # bare requests wait until the sentences are well again
         self.lost_lines = 0 if travel else MAX_LOST_LINES
+        self.refusals = 0  # rounds in a row
 
     @property
     def keeps_lines(self) -> bool:
@@ -52,7 +58,12 @@ class Canaries:
 
     def are_due(self, *, at_end: bool) -> bool:
         """Whether they must be asked by themselves before anything else is."""
-        return self.in_doubt or len(self.unvouched) >= CANARY_EVERY or (bool(self.unvouched) and at_end)
+        many = self.keeps_lines and len(self.unvouched) >= CANARY_EVERY
+        return self.in_doubt or many or (bool(self.unvouched) and at_end)
+
+    def is_lone_due(self) -> bool:
+        """Whether one sentence must be asked beside bare requests, which need not wait for it."""
+        return not self.keeps_lines and not self.lone_on_its_way and len(self.unvouched) >= CANARY_EVERY
 
     def fault(self, targets: dict[str, str]) -> str | None:
         """Why these translations of the sentences show nonsense; learns them and returns None when they do not."""
@@ -66,6 +77,13 @@ class Canaries:
             self.targets |= new
         return None
 
+    def refused(self, fault: Fault) -> None:
+        """A server that takes one string a request is well and does not translate them: waiting mends nothing."""
+        self.refusals += 1
+        if self.refusals >= MAX_REFUSALS:
+            reason = f'a control sentence ("{self.sentences[0]}" or another) is not translated ({fault})'
+            raise SquadError(f"{reason}; try another model, prompt or request field")
+
     def vouch(self) -> None:
         """A sentence came back well: so far the server tells no nonsense."""
         self.unvouched.clear()
@@ -74,6 +92,7 @@ class Canaries:
         """All of them came back well, asked by themselves."""
         self.vouch()
         self.in_doubt = False
+        self.refusals = 0
         if self.keeps_lines:
             self.lost_lines = 0
 

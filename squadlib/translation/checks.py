@@ -10,6 +10,16 @@ ERROR_PAGE = re.compile(
     r"Error \d{3} \(|!!1\s?\d{3}|That[’']s an error|unusual traffic from|encountered a temporary error"
 )
 
+COLON = re.compile(r"[^\W\d]\s?:\s|：")  # after a word: a label, an announcement or a note begins or ends there
+NOTE = re.compile(r"[(\[（](?:[^\s()]+\s+){3,}[^()]*[)\]）]")  # four words and more in brackets
+MARKUP = re.compile(r"\*\*|`|^[#>*-] ")
+REFUSAL = re.compile(
+    r"^(?:i['’]?m sorry|i am sorry|sorry|i apologi[sz]e|unfortunately|as an? (?:ai|language model)|i can(?:not|['’]t)|"
+    r"i am (?:not able|unable)|i['’]m (?:not able|unable))\b.{0,80}(?:\bcan(?:not|['’]t)\W*$|\b(?:translat|assist|help|"
+    r"provide|comply|fulfil|generate|continue|language model|request)|\bai\b)",
+    re.IGNORECASE,
+)
+
 
 def translation_fault(source: str, target: str, target_lang: str, *, may_be_cut: bool = False) -> str | None:
     """Why `target` cannot be a translation of `source`; None when nothing speaks against it.
@@ -28,6 +38,28 @@ def translation_fault(source: str, target: str, target_lang: str, *, may_be_cut:
     ends = source[-1] in ".?!" and len(source.split()) >= 4 and target_lang not in LANGUAGES_WITHOUT_FULL_STOP
     if may_be_cut and ends and not unicodedata.category(target[-1]).startswith("P"):
         return "cut off"
+    return None
+
+
+def reply_fault(source: str, reply: str, sentence_t: str = "") -> str | None:
+    """Why the reply of a chat model is not a translation alone; None when nothing speaks against it.
+
+    sentence_t: the translated sentence that the model was shown with an answer.
+    """
+    if "<think>" in reply and "<think>" not in source:
+        return "still thinking"
+    if len(lines := [line for line in reply.splitlines() if line.strip()]) > 1:
+        return f'{len(lines)} lines for one: "{reply[:60]}"'
+    if REFUSAL.match(reply) and not REFUSAL.match(source):
+        return f'a refusal: "{reply[:60]}"'
+    if COLON.search(f"{reply} ") and not re.search("[:：]", source):
+        return f'a label or note: "{reply[:60]}"'
+    if NOTE.search(reply) and not re.search(r"[(\[（]", source):
+        return f'a note: "{reply[-60:]}"'
+    if MARKUP.search(reply) and not MARKUP.search(source):
+        return f'marked up: "{reply[:60]}"'
+    if reply == sentence_t and len(reply) > 1.5 * len(source):
+        return "the whole sentence for a part of it"
     return None
 
 

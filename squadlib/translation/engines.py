@@ -64,6 +64,11 @@ class ServerSettings:
         """Whose translations these are, for the cache's key: all that changes answers, and neither address nor key."""
         return self.backend
 
+    @property
+    def answers_in_context(self) -> bool:
+        """Whether answers are asked with their sentences: strings of three lines, as in_context() makes them."""
+        return False
+
 
 class Fault(Exception):
     """A request without a usable answer. The kinds below say whom to blame, and so what to do."""

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import NamedTuple
 
 from squadlib.console import SquadError
+from squadlib.translation.chat import ChatSettings
 from squadlib.translation.deepl import DeepLSettings
 from squadlib.translation.engines import Backend, ModelSettings, ServerSettings
 from squadlib.translation.libretranslate import LibreTranslateSettings
@@ -27,6 +28,13 @@ class Engine(NamedTuple):
 
 ENGINES = {
     "mtranslate": Engine("a free web page", WebSettings, "web_page.MtranslateBackend"),
+    "openai": Engine(
+        "a chat model behind a server that speaks OpenAI's protocol",
+        ChatSettings,
+        "chat.ChatBackend",
+        needs=("model_name_or_path",),
+        takes=("base_url", "prompt_file", "request_fields", "answers_alone"),
+    ),
     "hf": Engine("a local model", ModelSettings, "transformers_model.HfBackend", ("model_name_or_path",)),
     "ct2": Engine(
         "the same through CTranslate2", ModelSettings, "ctranslate2_model.Ct2Backend", ("model_name_or_path",)

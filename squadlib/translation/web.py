@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import itertools
 import math
 import random
-import threading
 import time
 import urllib.parse
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
 from typing import ClassVar
 
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from squadlib.console import SquadError, duration, logger, progress_bar
+from squadlib.translation.askers import Askers, Request
 from squadlib.translation.cache import Cache
 from squadlib.translation.canaries import Canaries
 from squadlib.translation.checks import translation_fault
+from squadlib.translation.context import text_of
 from squadlib.translation.engines import Backend, BadText, Blocked, Fault, Hiccup, ServerSettings
 from squadlib.translation.line_order import swapped_lines
 from squadlib.translation.pace import Pace, StillBlockedError
@@ -72,77 +71,79 @@ def encoded_size(string: str) -> int:
 
 
 def translate_by_web(
-    backend: Backend, cache: Cache, groups: list[list[str]], canaries: list[str], settings: ServerSettings
+    backend: Backend,
+    cache: Cache,
+    groups: list[list[str]],
+    canaries: list[str],
+    settings: ServerSettings,
+    advice: str = "",
 ) -> dict[str, str]:
-    """Put the translations into the cache. Returns the reason for every string that has none."""
-    run = WebRun(backend, cache, Canaries(canaries, cache, travel=settings.max_strings > 1), settings)
-    missing = run.run(pack_requests(groups, canaries, settings))
+    """Put the translations into the cache. Returns the reason for every string that has none.
+
+    advice: for a log line when the server blocks from the start.
+    """
+    work = Worklist(pack_requests(groups, canaries, settings))
+    run = WebRun(backend, cache, Canaries(canaries, cache, travel=settings.max_strings > 1), settings, work)
+    run.run(advice)
     faults = ", ".join(f"{count} × {name}" for name, count in run.progress.faults.most_common()) or "none"
     logger.info("%s requests, %d blocks, faults: %s", f"{run.progress.num_requests:,}", run.pace.blocks, faults)
-    return missing
+    return work.missing
 
 
 def check_answer(targets: dict[str, str], target_lang: str, *, may_be_cut: bool) -> None:
     """Raise BadText when a line of an answer is no translation of its string, or stands in the place of another."""
     for source, target in targets.items():
-        if fault := translation_fault(source, target, target_lang, may_be_cut=may_be_cut):
-            raise BadText(f'"{source[:60]}" came back {fault}')
+        if fault := translation_fault(text_of(source), target, target_lang, may_be_cut=may_be_cut):
+            raise BadText(f'"{text_of(source)[:60]}" came back {fault}')
+    if len(targets) < 2:
+        return
     sources = list(targets)
     if swap := swapped_lines(sources, list(targets.values())):
         first, second = (sources[index][:60] for index in swap)
         raise BadText(f'"{first}" and "{second}" came back in each other\'s place')
 
 
-@dataclass
-class Request:
-    """Strings that travel together, a line each. bare: without a canary line at the end."""
+class Worklist:
+    """What is still to be asked, what was given up, and how many strings are done."""
 
-    strings: list[str]
-    bare: bool = False
-    tries: int = 0
-    canary: str | None = None
-    sent_at: float = 0.0
+    def __init__(self, requests: list[list[str]]) -> None:
+        random.shuffle(requests)  # a believable ETA, and two processes on one cache seldom meet
+        self.num_strings = sum(map(len, requests))
+        self.num_done = 0
+        self.queue: collections.deque[Request | list[str]] = collections.deque(requests)  # a list: not asked yet
+        self.missing: dict[str, str] = {}  # why, of a string without a valid translation
 
-    def halves(self) -> list[Request]:
-        middle = len(self.strings) // 2
-        return [Request(self.strings[:middle]), Request(self.strings[middle:])]
+    def take(self, cache: Cache, *, one_by_one: bool) -> Request | None:
+        """The next request, less what another process has asked meanwhile; None when that leaves nothing."""
+        entry = self.queue.popleft()
+        request = Request(entry) if isinstance(entry, list) else entry
+        if known := cache.get(request.strings):
+            self.num_done += len(known)
+            request.strings = [string for string in request.strings if string not in known]
+        if one_by_one and len(request.strings) > 1:
+            self.first([Request([string]) for string in request.strings])
+            return None
+        request.bare |= one_by_one
+        return request if request.strings else None
 
+    def first(self, requests: list[Request]) -> None:
+        """Ask these before anything else."""
+        self.queue.extendleft(reversed(requests))
 
-class Askers:
-    """Requests on their way, a thread each, and the answers that the threads bring."""
+    def again(self, requests: list[Request]) -> None:
+        """Ask these later."""
+        self.queue.extend(requests)
 
-    def __init__(self, backend: Backend, deadline: float) -> None:
-        self.backend, self.deadline = backend, deadline  # seconds; an answer that drips in for longer is given up
-        self.in_flight: dict[int, Request] = {}  # by ticket
-        self._tickets = itertools.count()
-        self._answers: SimpleQueue[tuple[int, list[str] | BaseException]] = SimpleQueue()
+    def give_up(self, string: str, reason: str) -> None:
+        self.missing[string] = reason
+        self.num_done += 1
 
-    def send(self, request: Request) -> None:
-        ticket = next(self._tickets)
-        self.in_flight[ticket] = request
-        lines = [*request.strings, *filter(None, [request.canary])]
-        threading.Thread(target=self._ask, args=(ticket, lines), daemon=True).start()
-
-    def _ask(self, ticket: int, lines: list[str]) -> None:
-        try:
-            self._answers.put((ticket, self.backend.translate(lines)))
-        except BaseException as error:  # for the main thread, which reacts or raises it again
-            self._answers.put((ticket, error))
-
-    def receive(self, timeout: float) -> tuple[Request | None, list[str] | BaseException]:
-        """(request, its lines or what went wrong); no request when nothing came in `timeout` seconds."""
-        answer: list[str] | BaseException = Hiccup(f"no whole answer in {duration(self.deadline)}")
-        try:
-            ticket, answer = self._answers.get(timeout=timeout)
-        except Empty:
-            overdue = (t for t, r in self.in_flight.items() if time.monotonic() - r.sent_at > self.deadline)
-            ticket = next(overdue, -1)
-        return self.in_flight.pop(ticket, None), answer  # an answer to no request came after it was given up
-
-    def give_up_bare(self) -> list[Request]:
-        """The requests that travel without a canary line; their answers will be passed over."""
-        bare = [ticket for ticket, request in self.in_flight.items() if request.bare]
-        return [self.in_flight.pop(ticket) for ticket in bare]
+    def take_back(self, strings: list[str]) -> None:
+        """What came of these is not to be trusted: ask them again."""
+        self.num_done -= len(strings)
+        for string in strings:
+            self.missing.pop(string, None)
+        self.again([Request([string], bare=True) for string in strings])
 
 
 @dataclass
@@ -157,7 +158,7 @@ class Progress:
     def add_latency(self, seconds: float) -> None:
         self.latency += (seconds - self.latency) / 20
 
-    def show(self, bar: tqdm, pace: Pace, workers: int, num_requests_left: int, num_strings_left: int) -> None:
+    def show(self, bar: tqdm, pace: Pace, workers: int, work: Worklist, num_in_flight: int) -> None:
         """Refresh the bar twice a second; log a line a minute where stderr is not a terminal."""
         now = time.monotonic()
         if now - self._shown_at < (REPORT_EVERY if bar.disable else 0.5):
@@ -165,65 +166,55 @@ class Progress:
         self._shown_at = now
         speed = max(1 / pace.rate, self.latency / workers)  # seconds a request
         good = max(0.1, 1 - self.faults.total() / max(1, self.num_requests))
-        seconds = max(0.0, pace.delay()) + speed / good * num_requests_left
-        done = bar.total - num_strings_left
+        seconds = max(0.0, pace.delay()) + speed / good * (len(work.queue) + num_in_flight)
         line = f"{1 / speed:.2g} requests/s, {pace.blocks} blocks, {duration(seconds)} left"
         if bar.disable:
-            logger.info("%s of %s strings, %s", f"{done:,}", f"{bar.total:,}", line)
+            logger.info("%s of %s strings, %s", f"{work.num_done:,}", f"{work.num_strings:,}", line)
         else:
-            bar.n = done
+            bar.n = work.num_done
             bar.set_postfix_str(line)
 
 
 class WebRun:
-    """One run against a web backend: threads that ask, and the main thread, which checks, stores and decides."""
+    """One run against a server: threads that ask, and the main thread, which checks, stores and decides."""
 
-    def __init__(self, backend: Backend, cache: Cache, canaries: Canaries, settings: ServerSettings) -> None:
-        self.backend, self.cache, self.canaries, self.settings = backend, cache, canaries, settings
-        self.workers = settings.workers
+    def __init__(
+        self, backend: Backend, cache: Cache, canaries: Canaries, settings: ServerSettings, work: Worklist
+    ) -> None:
+        self.backend, self.cache, self.canaries, self.settings, self.work = backend, cache, canaries, settings, work
         self.pace = Pace(settings.rate, settings.cool_down, settings.give_up_after)
-        self.askers = Askers(backend, deadline=3 * settings.timeout)
-        self.queue: collections.deque[Request] = collections.deque()
-        self.missing: dict[str, str] = {}
+        self.askers = Askers(backend, settings.workers, deadline=3 * settings.timeout)
         self.progress = Progress()
         self.faults_in_a_row = 0
 
-    def run(self, requests: Iterable[list[str]]) -> dict[str, str]:
-        """Ask everything and store every answer. Returns the reason for every string without a valid translation."""
-        self.queue.extend(Request(strings) for strings in requests)
-        random.shuffle(self.queue)  # a believable ETA, and two processes on one cache seldom meet
+    def run(self, advice: str) -> None:
+        """Ask everything and store every answer; work.missing then has the reason for every string without one."""
         form = "{l_bar}{bar}| {n_fmt}/{total_fmt} strings{postfix}"
-        with progress_bar(total=self._strings_left(), bar_format=form) as bar, logging_redirect_tqdm():
+        with progress_bar(total=self.work.num_strings, bar_format=form) as bar, logging_redirect_tqdm():
             try:
-                while not self._canaries_are_well():
-                    pass  # it waits for the end of the cool-down first
-                while self.queue or self.askers.in_flight or self.canaries.unvouched:
+                while not self._canaries_are_well():  # it waits for the end of the cool-down first
+                    if advice and self.pace.blocks == 1:
+                        logger.warning("%s", advice)
+                while self.work.queue or self.askers.in_flight or self.canaries.unvouched:
                     self._send()
-                    if self.queue or self.askers.in_flight:
+                    if self.work.queue or self.askers.in_flight:
                         self._receive()
-                    left = len(self.queue) + len(self.askers.in_flight)
-                    self.progress.show(bar, self.pace, self.workers, left, self._strings_left())
+                    self.progress.show(bar, self.pace, self.settings.workers, self.work, len(self.askers.in_flight))
             except (KeyboardInterrupt, SystemExit, StillBlockedError, SquadError):
                 self._receive_last()
                 raise
-        return self.missing
 
     def _send(self) -> None:
         """Start requests as far as the pace and the workers allow; ask the canaries first where they are due."""
-        at_end = not self.queue and not self.askers.in_flight
+        at_end = not self.work.queue and not self.askers.in_flight
         if self.canaries.are_due(at_end=at_end) and not self._canaries_are_well():
             return
-        while self.queue and self._has_idle_worker() and self.pace.delay() <= 0:
-            request = self.queue.popleft()
-            known = self.cache.get(request.strings)  # another process may have asked
-            request.strings = [string for string in request.strings if string not in known]
-            if not self.canaries.keeps_lines and not request.bare:
-                self.queue.extendleft(Request([string], bare=True) for string in reversed(request.strings))
-            elif request.strings:
+        while self.work.queue and self.askers.has_room() and self.pace.delay() <= 0:
+            if self.canaries.is_lone_due():
+                self.canaries.lone_on_its_way = True
+                self._start(Request([]))
+            elif request := self.work.take(self.cache, one_by_one=not self.canaries.keeps_lines):
                 self._start(request)
-
-    def _has_idle_worker(self) -> bool:
-        return len(self.askers.in_flight) < self.workers
 
     def _start(self, request: Request) -> None:
         self._count_request()
@@ -238,9 +229,10 @@ class WebRun:
 
     def _receive(self) -> None:
         """Take one answer; wait for it until the next request is due, a second at most."""
-        may_send = self.queue and self._has_idle_worker()
+        may_send = self.work.queue and self.askers.has_room()
         request, answer = self.askers.receive(min(1.0, max(0.0, self.pace.delay())) if may_send else 1.0)
         if request:
+            self.canaries.lone_on_its_way &= bool(request.strings)
             try:
                 self._accept(request, answer)
             except Fault as fault:
@@ -254,13 +246,15 @@ class WebRun:
             self._check_canaries({request.canary: answer[-1]})
         targets = dict(zip(request.strings, answer, strict=False))
         check_answer(targets, self.cache.target_lang, may_be_cut=self.settings.may_be_cut)
-        self.cache.put(targets)
+        if targets:
+            self.cache.put(targets)
         if request.canary:
             self.canaries.vouch()
         else:
             self.canaries.unvouched += targets
         self.faults_in_a_row = 0
         self.pace.good()
+        self.work.num_done += len(targets)
         self.progress.add_latency(time.monotonic() - request.sent_at)
 
     def _react(self, request: Request, fault: Fault) -> None:
@@ -270,16 +264,23 @@ class WebRun:
         self.faults_in_a_row += not isinstance(fault, BadText)
         request.tries += type(fault) is not Blocked  # a block is no fault of the text
         last_try = request.tries >= MAX_TRIES
-        if len(request.strings) > 1 and (last_try or isinstance(fault, BadText)):
-            self.queue.extendleft(reversed(request.halves()))
-        elif last_try and self._canaries_are_well():
-            self.missing[request.strings[0]] = str(fault)
+        if not request.strings:
+            self.canaries.in_doubt |= isinstance(fault, BadText)
+        elif len(request.strings) > 1 and (last_try or isinstance(fault, BadText)):
+            self.work.first(request.halves())
+        elif last_try and self._may_give_up():
+            self.work.give_up(request.strings[0], str(fault))
+            self.canaries.unvouched += [] if self.canaries.keeps_lines else request.strings
         else:
             request.tries %= MAX_TRIES
             request.bare |= isinstance(fault, BadText) and request.tries > 1
-            self.queue.append(request)
+            self.work.again([request])
         if isinstance(fault, Blocked) or self.faults_in_a_row >= FAULTS_IN_A_ROW:
             self.pace.block(fault, request.sent_at)
+
+    def _may_give_up(self) -> bool:
+        """Whether the text is to blame: the canaries are well. Where they go alone, the next one will tell."""
+        return not self.canaries.keeps_lines or self._canaries_are_well()
 
     def _canaries_are_well(self) -> bool:
         """Ask the canaries by themselves as soon as the pace allows. When they are not well, a cool-down begins."""
@@ -298,6 +299,8 @@ class WebRun:
                 self.canaries.lost_lines += 1
                 if not self.canaries.keeps_lines:
                     logger.warning("the server does not keep line breaks (%s): one string a request", fault)
+            elif isinstance(fault, BadText) and self.settings.max_strings == 1:
+                self.canaries.refused(fault)
             else:
                 self.pace.block(fault, sent_at)
             return False
@@ -308,8 +311,8 @@ class WebRun:
     def _check_canaries(self, targets: dict[str, str]) -> None:
         """Raise Hiccup when the canaries are wrong; then what nobody vouches for is asked again."""
         if reason := self.canaries.fault(targets):
-            self.queue.extend(Request([string], bare=True) for string in self.canaries.withdraw())
-            self.queue.extend(self.askers.give_up_bare())
+            self.work.take_back(self.canaries.withdraw())
+            self.work.again(self.askers.give_up_bare())
             raise Hiccup(reason)
 
     def _receive_last(self) -> None:
@@ -317,9 +320,6 @@ class WebRun:
         end = time.monotonic() + STOP_GRACE
         while self.askers.in_flight and time.monotonic() < end:
             request, answer = self.askers.receive(timeout=0.1)
-            with contextlib.suppress(Fault):
+            with contextlib.suppress(Fault, SquadError, StillBlockedError):
                 if request:
                     self._accept(request, answer)
-
-    def _strings_left(self) -> int:
-        return sum(len(request.strings) for request in [*self.queue, *self.askers.in_flight.values()])

@@ -120,6 +120,7 @@ class TranslationServer(ThreadingHTTPServer):
         self.script = collections.deque()  # names of faults for the next requests; "ok" is none
         self.always = None  # the fault of every request
         self.poison = {}  # text -> the fault of every request that holds it
+        self.once = {}  # text -> the fault of the first request that holds it
         self.queries = []  # texts of every request, faults too
         self.received = []  # (path, headers, JSON) of every POST, bad ones too
         self.refused = collections.Counter()  # bad requests, by status
@@ -153,7 +154,9 @@ class TranslationServer(ThreadingHTTPServer):
         with self.lock:
             self.queries.append(texts)
             fault = next((fault for poison, fault in self.poison.items() if any(poison in t for t in texts)), None)
-            if self.script:
+            if first := next((part for part in self.once if any(part in text for text in texts)), None):
+                fault = self.once.pop(first)
+            elif self.script:
                 fault = self.script.popleft()
             elif self.faults and self.random.random() < self.fault_rate:
                 fault = self.random.choice(self.faults)
@@ -248,7 +251,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body[: len(body) // 2])
 
     def fault_bad_utf8(self, texts):
-        self.send(200, self.envelope(["caf\ufffd"] * len(texts)).encode().replace("\ufffd".encode(), b"\xe9"))
+        self.send(200, self.envelope(["cafXX"] * len(texts)).encode().replace(b"XX", b"\xe9"))
 
     def answer(self, texts):
         self.send(200, self.envelope(texts), Content_Type=self.content_type)

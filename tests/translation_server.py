@@ -320,8 +320,7 @@ class JsonHandler(Handler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         try:
             request = json.loads(body)
-            assert isinstance(request, dict)
-        except (ValueError, AssertionError):
+        except ValueError:
             request = None
         self.server.received.append((self.path, dict(self.headers), request))
         refusal = self.refusal(request, body)
@@ -347,6 +346,11 @@ class JsonHandler(Handler):
         self.send(200, self.envelope([None, *right(texts[1:])]), Content_Type=self.content_type)
 
 
+def text_in(request):
+    """What a chat request wants translated: the last paragraph of its last message."""
+    return request["messages"][-1]["content"].rpartition("\n\n")[2]
+
+
 class OpenAI(JsonHandler):
     """Chat completions: one text a request, the last paragraph of the last message."""
 
@@ -366,14 +370,14 @@ class OpenAI(JsonHandler):
             return 404, "Not Found"
         if self.server.key and self.headers.get("Authorization") != f"Bearer {self.server.key}":
             return 401, "Incorrect API key provided"
-        if request is None or not isinstance(request.get("messages"), list) or not request["messages"]:
+        if not isinstance(request, dict) or not isinstance(request.get("messages"), list) or not request["messages"]:
             return 400, "'messages' must be a list"
         if request.get("model") != self.MODEL:
             return 404, f"The model `{request.get('model')}` does not exist"
         return None
 
     def texts_of(self, request):
-        return [request["messages"][-1]["content"].rpartition("\n\n")[2]]
+        return [text_in(request)]
 
     def envelope(self, texts, finish_reason="stop", refusal=None):
         content = None if refusal else "\n".join(texts) if all(isinstance(text, str) for text in texts) else None
@@ -424,14 +428,15 @@ class DeepL(JsonHandler):
         self.send(200, json.dumps(usage), Content_Type=self.content_type)
 
     def refusal(self, request, body):
-        key, texts = self.headers.get("Authorization"), (request or {}).get("text")
+        key = self.headers.get("Authorization")
+        texts = request.get("text") if isinstance(request, dict) else None
         if self.path != "/v2/translate":
             return 404, "Not found"
         if key != f"DeepL-Auth-Key {self.server.key}":
             return 403, "Forbidden"
         if len(body) > self.MOST_BYTES:
             return 413, "Request Entity Too Large"
-        if request is None or not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             return 400, "Bad request. Reason: parameter 'text' must be a list of strings"
         if not 1 <= len(texts) <= self.MOST_TEXTS:
             return 400, f"Bad request. Reason: {len(texts)} texts"
@@ -473,10 +478,13 @@ class LibreTranslate(JsonHandler):
         return ["--backend", "libretranslate", "--base_url", server.address]
 
     def refusal(self, request, body):
-        request = request or {}
-        key, texts = request.get("api_key"), request.get("q")
         if self.path != "/translate":
             return 404, "Not Found"
+        if request is None:
+            return 400, "The browser (or proxy) sent a request that this server could not understand."
+        if not isinstance(request, dict):
+            return 400, "Invalid JSON format"
+        key, texts = request.get("api_key"), request.get("q")
         if self.server.key and not key:
             return 400, "Please contact the server operator to get an API key"
         if self.server.key and key != self.server.key:

@@ -7,7 +7,7 @@ Reads any SQuAD v1.1 or v2.0 file. Writes the same document with the translation
     paragraph   context_t   the translated context, sentence by sentence, with the source's own white space between them
                 sentences   [[s, e, ts, te], …]: context[s:e] is a sentence, context_t[ts:te] its translation
     question    question_t
-    answer      iso_t       the answer translated alone (plausible answers are not sent)
+    answer      iso_t       the answer translated alone, or in its sentence (plausible answers are not sent)
 
 What could not be translated is null. Every answered request goes into an SQLite cache at once, so the same command goes
 on where the last one stopped, whatever stopped it. clean_squad.py then finds the answers again, without a network.
@@ -28,18 +28,28 @@ from squadlib.console import (
     EXIT_BLOCKED,
     EXIT_OK,
     SquadError,
-    duration,
     exit_with_faults,
     logger,
     script_main,
     setup_logging,
 )
 from squadlib.data import load_squad
-from squadlib.files import JsonObject, atomic_write, check_output_path
-from squadlib.sentences import MAX_SENTENCE_CHARS, split_sentences
+from squadlib.files import atomic_write, check_output_path
+from squadlib.sentences import MAX_SENTENCE_CHARS
 from squadlib.translation.batches import translate_in_batches
 from squadlib.translation.cache import Cache, open_cache
 from squadlib.translation.canaries import choose_canaries
+from squadlib.translation.chat import ChatSettings
+from squadlib.translation.chat_batch import read_responses, write_requests
+from squadlib.translation.context import text_of
+from squadlib.translation.document import (
+    Wanted,
+    flat,
+    strings_by_paragraph,
+    translated_document,
+    without,
+    write_document,
+)
 from squadlib.translation.engines import ModelSettings, ServerSettings
 from squadlib.translation.json_server import base_url_fault
 from squadlib.translation.memory import MemorySettings
@@ -48,110 +58,43 @@ from squadlib.translation.table import ENGINES, EngineSettings, load_backend, ow
 from squadlib.translation.web import pack_requests, translate_by_web
 
 
-def strings_of(text: str, *, sentences: bool = False) -> list[str]:
-    """The strings that stand for `text` in a request, white space made single: its sentences, or else one string.
+def print_plan(
+    settings: EngineSettings, wanted: Wanted, cache: Cache, canaries: list[str], prices: list[float] | None
+) -> None:
+    """The plan of a dry run on stdout: strings, characters, requests, time, and the cost at the given prices.
 
-    A question or answer longer than MAX_SENTENCE_CHARS goes by sentences too.
+    Answers in sentences that are not translated yet are guessed: a translation is as long as its source.
     """
-    if sentences or len(text) > MAX_SENTENCE_CHARS:
-        return [" ".join(text[start:end].split()) for start, end in split_sentences(text)]
-    return [" ".join(text.split())] if text.strip() else []
-
-
-def strings_by_paragraph(document: JsonObject) -> list[list[str]]:
-    """Everything to translate, a list a paragraph, repeated strings only where they come first."""
-    seen: set[str] = set()
-    groups = []
-    for article in document["data"]:
-        for paragraph in article["paragraphs"]:
-            strings = strings_of(paragraph["context"], sentences=True)
-            strings += [string for qa in paragraph["qas"] for string in strings_of(qa["question"])]
-            strings += [string for text in _answer_texts(paragraph) for string in strings_of(text)]
-            groups.append([string for string in dict.fromkeys(strings) if string not in seen])
-            seen.update(strings)
-    return groups
-
-
-def without(groups: list[list[str]], known: dict[str, str]) -> list[list[str]]:
-    """The groups less the strings whose translation is known."""
-    return [[string for string in group if string not in known] for group in groups]
-
-
-def _answer_texts(paragraph: JsonObject) -> list[str]:
-    return [answer["text"] for qa in paragraph["qas"] if not qa["is_impossible"] for answer in qa["answers"]]
-
-
-def translated_document(document: JsonObject, targets: dict[str, str], info: JsonObject) -> JsonObject:
-    """The document with context_t, sentences, question_t and iso_t beside the source texts; None where missing."""
-    articles = []
-    for article in document["data"]:
-        paragraphs = []
-        for paragraph in article["paragraphs"]:
-            context_t, sentences = translate_context(paragraph["context"], targets)
-            qas = [_translated_question(qa, targets) for qa in paragraph["qas"]]
-            texts = {"context": paragraph["context"], "context_t": context_t, "sentences": sentences}
-            paragraphs.append({**texts, **{k: v for k, v in paragraph.items() if k not in texts}, "qas": qas})
-        articles.append({**article, "paragraphs": paragraphs})
-    return {"version": document.get("version", "2.0"), "translation": info, **document, "data": articles}
-
-
-def translate_context(context: str, targets: dict[str, str]) -> tuple[str | None, list[list[int | None]]]:
-    """(translated context, sentence map). context_t[ts:te] is the sentence's translation, exactly.
-
-    White space before, between and after the sentences is the source's own; one space where it has none ("。").
-    """
-    spans = split_sentences(context)
-    sources = [" ".join(context[start:end].split()) for start, end in spans]
-    if not spans or any(source not in targets for source in sources):
-        return None, [[start, end, None, None] for start, end in spans]
-    parts: list[str] = []
-    sentences: list[list[int | None]] = []
-    length = last = 0
-    for (start, end), source in zip(spans, sources, strict=True):
-        gap, target = context[last:start] or (" " if last else ""), targets[source]
-        length += len(gap)
-        sentences.append([start, end, length, length + len(target)])
-        parts += [gap, target]
-        length, last = length + len(target), end
-    return "".join([*parts, context[last:]]), sentences
-
-
-def _translated_question(qa: JsonObject, targets: dict[str, str]) -> JsonObject:
-    question = {"question": qa["question"], "question_t": translate_text(qa["question"], targets)}
-    answers = qa["answers"]
-    if not qa["is_impossible"]:
-        answers = [{**answer, "iso_t": translate_text(answer["text"], targets)} for answer in answers]
-    return {**question, **{k: v for k, v in qa.items() if k not in question}, "answers": answers}
-
-
-def translate_text(text: str, targets: dict[str, str]) -> str | None:
-    """The translation of a question or an answer; None when it is missing or the text is empty."""
-    strings = strings_of(text)
-    is_whole = strings and all(string in targets for string in strings)
-    return " ".join(targets[string] for string in strings) if is_whole else None
-
-
-def print_plan(settings: EngineSettings, num_strings: int, todo: list[list[str]], canaries: list[str]) -> None:
-    """The plan of a dry run on stdout: strings, characters, requests and the time at the full rate."""
-    strings = [string for group in todo for string in group]
+    known = cache.get(flat(wanted.first))
+    answers, _ = wanted.second({string: string for string in flat(wanted.first)} | known)
+    groups = wanted.first + answers
+    todo = without(groups, known | cache.get(flat(answers)))
+    num_strings, strings = len(flat(groups)), flat(todo)
     print(f"strings      {num_strings:,} different ones, {num_strings - len(strings):,} of them in the cache")
-    print(f"characters   {sum(map(len, strings)):,} to translate")
+    print(f"characters   {sum(len(text_of(string)) for string in strings):,} to translate")
     if isinstance(settings, ServerSettings) and strings:
         requests = pack_requests(todo, canaries, settings)
         print(f"requests     {len(requests):,} (one string a request: {len(strings):,})")
-        print(f"time         {duration(len(requests) / settings.rate)} at {settings.rate:g} requests a second")
+        amounts = settings.amounts(strings)
+        if "characters" not in amounts:
+            print("amounts      " + ", ".join(f"about {amount:,} {unit}" for unit, amount in amounts.items()))
+        print(f"time         {settings.expected_time(len(requests))}")
+        if prices:
+            cost = sum(price * amount / 1e6 for price, amount in zip(prices, amounts.values(), strict=False))
+            rates = ", ".join(f"{price:g} a million {unit}" for price, unit in zip(prices, amounts, strict=False))
+            print(f"cost         about {cost:,.2f} at {rates}")
 
 
 def translate_strings(
-    settings: EngineSettings, cache: Cache, todo: list[list[str]], canaries: list[str]
+    settings: EngineSettings, cache: Cache, todo: list[list[str]], canaries: list[str], advice: str
 ) -> dict[str, str]:
     """Put the translations into the cache. Returns the reason for every string that has none."""
-    strings = [string for group in todo for string in group]
+    strings = flat(todo)
     if not strings:
         return {}
     backend = load_backend(settings)
     if isinstance(settings, ServerSettings):
-        return translate_by_web(backend, cache, todo, canaries, settings)
+        return translate_by_web(backend, cache, todo, canaries, settings, advice)
     if isinstance(settings, ModelSettings):
         return translate_in_batches(backend, cache, strings, settings.batch_size)
     cache.put(dict(zip(strings, backend.translate(strings), strict=True)))
@@ -159,19 +102,20 @@ def translate_strings(
 
 
 def translate_resumably(
-    settings: EngineSettings, cache: Cache, groups: list[list[str]], canaries: list[str]
+    settings: EngineSettings, cache: Cache, groups: list[list[str]], canaries: list[str], advice: str
 ) -> dict[str, str]:
     """As translate_strings, of what the cache lacks; when stopped, says how much is safe and how to go on."""
-    strings = [string for group in groups for string in group]
+    strings = flat(groups)
     known = cache.get(strings)
     if not isinstance(settings, MemorySettings):
         logger.info("%s different strings, %s of them in %s", f"{len(strings):,}", f"{len(known):,}", cache.path)
     try:
-        return translate_strings(settings, cache, without(groups, known), canaries)
-    except (KeyboardInterrupt, SystemExit, StillBlockedError, SquadError):
-        if stored := len(cache.get(strings)):
-            count = f"{stored:,} of {len(strings):,} strings"
-            logger.warning("stopped: %s are in %s; the same command goes on from there", count, cache.path)
+        return translate_strings(settings, cache, without(groups, known), canaries, advice)
+    except (KeyboardInterrupt, SystemExit, StillBlockedError, SquadError) as error:
+        num_stored = len(cache.get(strings))
+        if num_stored or not isinstance(error, SquadError):
+            stored = f"{num_stored:,} of {len(strings):,} strings"
+            logger.warning("stopped: %s are in %s; the same command goes on from there", stored, cache.path)
         raise
 
 
@@ -209,10 +153,17 @@ def build_parser() -> argparse.ArgumentParser:
     add("--source_lang", default="en", metavar="CODE", help="language of the input (default: en)")
     add("--target_lang", default="nl", metavar="CODE", help="language of the output (default: nl)")
     add("--cache_file", metavar="FILE", help="SQLite file of all answers (default: <output_file>.cache.sqlite)")
-    add("--dry_run", action="store_true", help="print what would be asked and how long it would take")
+    add("--dry_run", action="store_true", help="print what would be asked, how long it would take, and the cost")
+    price = "dry run: of a million characters, or of a million tokens read and written (openai)"
+    add("--price_per_million", type=float, nargs="+", metavar="PRICE", help=price)
+    add("--from_cache", action="store_true", help="ask nothing: write the output from what the cache has")
+    strings = "write the strings of --input_file as JSON lines with empty targets, for --backend memory"
+    add("--export_strings", metavar="FILE", help=strings)
     add = parser.add_argument_group("engine").add_argument
     engines = "; ".join(f"{name}: {engine.summary}" for name, engine in ENGINES.items())
     add("--backend", choices=[*ENGINES], default="mtranslate", help=f"{engines} (default: mtranslate)")
+    model = "hf: MarianMT, NLLB or M2M100, e.g. Helsinki-NLP/opus-mt-en-nl; ct2: a converted folder; openai: its name "
+    add("--model_name_or_path", metavar="NAME", help=f"{model}at the server")
     form = 'memory: JSON lines {"source": "…", "target": "…"}, a sentence, question or answer each'
     add("--memory_file", metavar="FILE", help=form)
     servers = [name for name, engine in ENGINES.items() if issubclass(engine.settings, ServerSettings)]
@@ -220,16 +171,23 @@ def build_parser() -> argparse.ArgumentParser:
     add("--rate", type=float, help=f"requests a second at most ({defaults('rate')})")
     add("--workers", type=int, help=f"requests on their way at the same time ({defaults('workers')})")
     add("--max_chars", type=int, help=f"characters a request; the page takes 5,000 ({defaults('max_chars')})")
-    add("--base_url", metavar="URL", help="address of the server, without a key in it")
+    address = "address of the server, e.g. http://127.0.0.1:8000/v1 (openai: or OPENAI_BASE_URL; OPENAI_API_KEY if any)"
+    add("--base_url", metavar="URL", help=address)
     add("--across_paragraphs", action="store_true", help="fill requests to --max_chars: a third as many, or fewer")
     add("--timeout", type=float, metavar="SECONDS", help=f"for one answer ({defaults('timeout')})")
     pause = f"first pause when blocked, doubled by each block that follows ({defaults('cool_down')})"
     add("--cool_down", type=float, metavar="SECONDS", help=pause)
     stop = f"exit with code 75 after this time without a good answer ({defaults('give_up_after')})"
     add("--give_up_after", type=float, metavar="SECONDS", help=stop)
+    add = parser.add_argument_group("chat model (openai)").add_argument
+    add("--prompt_file", metavar="FILE", help="JSON file of another wording; see docs/translation.md")
+    add("--request_fields", metavar="FILE", help="JSON file of more fields for each request; null takes one away")
+    add("--answers_alone", action="store_true", help="ask answers without the sentence in which they stand")
+    export = "write what is missing as batch requests (vllm run-batch, hosted services) and ask nothing"
+    add("--export_requests", metavar="FILE.jsonl", help=export)
+    bring = "bring the responses of such a batch into the cache, and ask nothing"
+    add("--import_responses", metavar="FILE.jsonl", nargs="+", help=bring)
     add = parser.add_argument_group("local model (hf, ct2)").add_argument
-    model = "MarianMT, NLLB or M2M100, e.g. Helsinki-NLP/opus-mt-en-nl; ct2: a converted folder"
-    add("--model_name_or_path", metavar="NAME", help=model)
     add("--source_code", metavar="CODE", help="the model's own code, e.g. eng_Latn (default: --source_lang)")
     add("--target_code", metavar="CODE", help="the model's own code, e.g. nld_Latn (default: --target_lang)")
     add("--num_beams", type=int, help=f"1 is about three times as fast and a little worse ({defaults('num_beams')})")
@@ -266,10 +224,11 @@ def check_args(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Non
         check_output_path(args.output_file, faults, "--output_file")
         if os.path.realpath(args.output_file) == os.path.realpath(args.input_file):
             faults.append("--output_file is the input file: name another")
-    elif not args.dry_run:
+    elif not (args.dry_run or args.export_strings):
         faults.append("--output_file is missing: name the file to write")
-    if args.cache_file:
-        check_output_path(args.cache_file, faults, "--cache_file")
+    for flag in ("cache_file", "export_strings", "export_requests"):
+        if getattr(args, flag):
+            check_output_path(getattr(args, flag), faults, f"--{flag}")
     exit_with_faults(parser, faults)
 
 
@@ -291,6 +250,56 @@ def choose_cache_file(cache_file: str | None, output_file: str | None, *, memory
     return ":memory:" if memory or (dry_run and not os.path.exists(path)) else path
 
 
+def translate_all(
+    settings: EngineSettings, cache: Cache, wanted: Wanted, canaries: list[str], advice: str
+) -> dict[str, str]:
+    """Sentences and questions first, then the answers that are asked in their sentences."""
+    missing = translate_resumably(settings, cache, wanted.first, canaries, advice)
+    if wanted.answers_in_context:
+        answers, waiting = wanted.second(cache.get(flat(wanted.first)))
+        if waiting:
+            logger.warning("%s answers are not asked: their sentences have no translation", f"{waiting:,}")
+        missing |= translate_resumably(settings, cache, answers, canaries, advice)
+    return missing
+
+
+def import_files(paths: list[str], wanted: Wanted, canaries: list[str], cache: Cache) -> None:
+    """Bring files of responses into the cache; what became of their lines goes to stdout."""
+    for path in paths:
+        counts = read_responses(path, wanted.strings(cache)[0], canaries, cache)
+        print(f"{path}: {counts.total():,} lines")
+        for what, count in counts.most_common(12):
+            print(f"{count:>9,} {what}")
+
+
+def export_missing(path: str, wanted: Wanted, canaries: list[str], cache: Cache, settings: ChatSettings) -> None:
+    """Write what can be asked and is not in the cache as requests."""
+    strings, waiting = wanted.strings(cache)
+    known = cache.get(strings)
+    missing = [string for string in strings if string not in known]
+    paths = write_requests(path, missing, canaries, cache, settings)
+    print(f"{len(missing):,} requests in {', '.join(paths) or 'no file: nothing is missing'}")
+    if waiting:
+        print(f"{waiting:,} answers wait for their sentences: import the responses, then export again")
+
+
+def write_strings(path: str, strings: list[str]) -> None:
+    """The strings in reading order, as --backend memory wants them back once their targets are filled in."""
+    with atomic_write(path) as out:
+        for string in strings:
+            out.write(json.dumps({"source": string, "target": ""}, ensure_ascii=False) + "\n")
+    print(f"{len(strings):,} strings in {path}; fill in the targets, then: --backend memory --memory_file {path}")
+
+
+def local_alternative(args: argparse.Namespace) -> str:
+    """What to do where the page blocks: the command that needs none."""
+    files = ["--input_file", args.input_file, "--output_file", args.output_file]
+    languages = ["--source_lang", args.source_lang, "--target_lang", args.target_lang]
+    model = ["--model_name_or_path", f"Helsinki-NLP/opus-mt-{args.source_lang}-{args.target_lang}"]
+    command = shlex.join(["python", "translate_squad.py", *files, *languages, "--backend", "hf", *model])
+    return f"a network that the page blocks stays blocked for hours; a local model needs none: {command}"
+
+
 @script_main
 def main(argv: list[str] | None = None) -> int:
     parser = build_parser()
@@ -301,27 +310,46 @@ def main(argv: list[str] | None = None) -> int:
     document = load_squad(args.input_file)
     if "translation" in document:
         raise SquadError(f"{args.input_file}: translated already; name the source file")
-    groups = strings_by_paragraph(document)
-    strings = [string for group in groups for string in group]
-    canaries = choose_canaries(args.source_lang, strings)  # of all strings: the same ones when the run goes on
+    if args.export_strings:
+        write_strings(args.export_strings, flat(strings_by_paragraph(document)))
+        return EXIT_OK
     settings = engine_settings(args)
+    in_context = isinstance(settings, ServerSettings) and settings.answers_in_context
+    wanted = Wanted(document, answers_in_context=in_context)
+    canaries = choose_canaries(args.source_lang, flat(wanted.first))  # of all: the same ones when the run goes on
     in_memory = isinstance(settings, MemorySettings)
     cache_file = choose_cache_file(args.cache_file, args.output_file, memory=in_memory, dry_run=args.dry_run)
+    missing: dict[str, str] = {}
     with open_cache(cache_file, settings.name, args.source_lang, args.target_lang) as cache:
         if args.dry_run:
-            print_plan(settings, len(strings), without(groups, cache.get(strings)), canaries)
+            print_plan(settings, wanted, cache, canaries, args.price_per_million)
             return EXIT_OK
-        try:
-            missing = translate_resumably(settings, cache, groups, canaries)
-        except StillBlockedError as error:
-            logger.error("%s", error)
-            return EXIT_BLOCKED
+        if args.import_responses:
+            import_files(args.import_responses, wanted, canaries, cache)
+        if args.export_requests and isinstance(settings, ChatSettings):
+            export_missing(args.export_requests, wanted, canaries, cache, settings)
+        if not (args.import_responses or args.export_requests or args.from_cache):
+            advice = local_alternative(args) if args.backend == "mtranslate" else ""
+            try:
+                missing = translate_all(settings, cache, wanted, canaries, advice)
+            except StillBlockedError as error:
+                logger.error("%s%s", error, advice and f"; {advice}")
+                return EXIT_BLOCKED
+        strings, waiting = wanted.strings(cache)
         targets = cache.get(strings)
-    report_missing(missing, len(strings), args.input_file)
+    num_strings = len(strings) + waiting
+    num_missing = num_strings - len(targets)
+    print(f"{num_strings:,} different strings, {len(targets):,} translated, {num_missing:,} missing")
+    if num_missing and (args.import_responses or args.export_requests) and not args.from_cache:
+        logger.info("no output yet: export and import the rest, or write it with --from_cache")
+        return EXIT_OK
+    report_missing(
+        missing or {string: "not asked" for string in strings if string not in targets}, num_strings, args.input_file
+    )
     info = {"source_lang": args.source_lang, "target_lang": args.target_lang, "backend": settings.name}
     with atomic_write(args.output_file) as out:  # compact, like the official files
-        json.dump(translated_document(document, targets, info), out, ensure_ascii=False, allow_nan=False)
-    print(f"{len(strings):,} different strings, {len(targets):,} translated, {len(strings) - len(targets):,} missing")
+        translated = translated_document(document, targets, info, answers_in_context=in_context)
+        write_document(translated, out)
     stem, extension = os.path.splitext(args.output_file)
     clean = ["clean_squad.py", "--input_file", args.output_file, "--output_file", f"{stem}_clean{extension}"]
     logger.info("wrote %s; next: %s", args.output_file, shlex.join(["python", *clean]))

@@ -1,10 +1,12 @@
 """Record every system call of a save with strace, and look at the folder as thousands of power cuts would leave it.
 
-    python benchmarks/power_cut.py [--kinds run file cache]
+    python benchmarks/power_cut.py [--kinds run file cache fast_cache]
 
 run: the real run_squad.py over the folder of an earlier run: checkpoints, final model, predictions. file: one
-atomic_write. cache: translate_squad.py's SQLite file, its log and its checkpoints. What was not synced is dropped or
-reordered by the rules of tests/crash_states.py; what the program had said before the cut must hold after it.
+atomic_write. cache: translate_squad.py's SQLite file, its log and its checkpoints, where every write waits for the
+disk; fast_cache: where only the first does, as inside one second: the last ones may be gone, and no other. What was not
+synced is dropped or reordered by the rules of tests/crash_states.py; what the program had said before the cut must hold
+after it.
 Prints a line of JSON a kind: how many states were found old, new, or something else, which makes the exit code 1.
 """
 
@@ -54,7 +56,9 @@ os.write(2, b"Saved")
 FILL_CACHE = f"""
 import os, sys
 sys.path.insert(0, {str(ROOT)!r})
+import squadlib.translation.cache
 from squadlib.translation.cache import Cache
+squadlib.translation.cache.SYNC_EVERY = float(sys.argv[1])
 cache = Cache("cache.sqlite", "mtranslate", "en", "nl")
 cache.database.execute("PRAGMA wal_autocheckpoint = {WAL_PAGES}")
 for number in range({NUM_PUTS}):
@@ -226,13 +230,13 @@ def file_kind(top: Path) -> tuple[Disk, Callable[[State], str]]:
     return disk, look
 
 
-def cache_kind(top: Path) -> tuple[Disk, Callable[[State], str]]:
-    """Every translation whose put() had returned is there, and none is another's."""
+def cache_kind(top: Path, sync_every: float = 0.0) -> tuple[Disk, Callable[[State], str]]:
+    """Every translation whose put() had returned is there, and none is another's; of a fast cache the first ones."""
     from squadlib.translation.cache import Cache
 
     folder = top / "disk"
     folder.mkdir()
-    disk = recorded(folder, [sys.executable, "-c", FILL_CACHE], r"put \d+|forgot")
+    disk = recorded(folder, [sys.executable, "-c", FILL_CACHE, str(sync_every)], r"put \d+|forgot")
 
     def look(state: State) -> str:
         rubbish = random.Random(state.cut).randbytes(32768)  # the index is shared memory: nobody knows what it holds
@@ -248,6 +252,8 @@ def cache_kind(top: Path) -> tuple[Disk, Callable[[State], str]]:
         groups = collections.Counter(string.split(".")[0] for string in found)
         promised = {mark.removeprefix("put ") for mark in state.promised if mark != "forgot"}
         whole = {number for number, count in groups.items() if count == 4 or (number == "0" and "0.0" not in found)}
+        if sync_every:  # a put after the others: no gap before it
+            return "BAD" if whole != set(groups) or whole != set(map(str, range(len(whole)))) else "the first ones"
         if not promised <= whole or whole != set(groups) or ("forgot" in state.promised and "0.0" in found):
             return "BAD"
         return "as promised" if whole == promised else "one put more"
@@ -302,7 +308,11 @@ def run_kind(top: Path) -> tuple[Disk, Callable[[State], str]]:
     return disk, look
 
 
-KINDS: dict[str, Any] = {"file": file_kind, "cache": cache_kind, "run": run_kind}
+def fast_cache_kind(top: Path) -> tuple[Disk, Callable[[State], str]]:
+    return cache_kind(top, sync_every=1000.0)
+
+
+KINDS: dict[str, Any] = {"file": file_kind, "cache": cache_kind, "fast_cache": fast_cache_kind, "run": run_kind}
 
 
 def main() -> int:

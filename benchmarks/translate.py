@@ -15,10 +15,12 @@ import argparse
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,11 +28,13 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from squadlib.data import iter_questions, load_squad  # noqa: E402
 from squadlib.translation.canaries import CANARIES  # noqa: E402
+from squadlib.translation.chat import ChatSettings  # noqa: E402
+from squadlib.translation.context import text_of  # noqa: E402
+from squadlib.translation.document import Wanted, flat, strings_by_paragraph  # noqa: E402
 from squadlib.translation.engines import ModelSettings  # noqa: E402
 from squadlib.translation.local_models import LocalModel  # noqa: E402
 from squadlib.translation.transformers_model import HfBackend  # noqa: E402
 from squadlib.translation.web import WebSettings, pack_requests  # noqa: E402
-from translate_squad import strings_by_paragraph  # noqa: E402
 
 FULL_CONTEXTS = 20_239  # paragraphs of SQuAD 2.0, train and dev
 VOCAB_SIZE = 58_101  # of opus-mt-en-nl and most other Marian models
@@ -66,6 +70,93 @@ def benchmark_web(args: argparse.Namespace) -> None:
     print(f"{'':<20}{plain[0] / ours[0]:>7.1f} × fewer{plain[1] / ours[1]:>10.1f} × faster")
 
 
+def benchmark_server(args: argparse.Namespace) -> None:
+    """Requests a second, and CPU and memory of the driver alone, against a chat server that only takes time."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "source.json")
+        write_many_strings(load_squad(args.input_file[0]), source, args.strings)
+        server = subprocess.Popen(
+            [sys.executable, str(ROOT / "benchmarks" / "fast_chat_server.py"), str(args.latency)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        port = server.stdout.readline().strip()
+        command = [sys.executable, str(ROOT / "translate_squad.py"), "--input_file", str(source), "--backend", "openai"]
+        command += ["--model_name_or_path", "m", "--base_url", f"http://127.0.0.1:{port}/v1"]
+        command += ["--workers", str(args.workers), "--rate", "10000", "--output_file", str(Path(folder, "nl.json"))]
+        started = time.perf_counter()
+        driver = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        first = usage = None
+        peak = 0
+        while usage is None:
+            time.sleep(0.2)
+            peak = peak_memory(driver.pid) or peak
+            if first is None and (count := requests_so_far(port)) > 3:
+                first = time.perf_counter(), count
+            pid, _, found = os.wait4(driver.pid, os.WNOHANG)
+            usage = found if pid else None
+        seconds, requests = time.perf_counter() - started, requests_so_far(port)
+        server.kill()
+        print(driver.stderr.read()[-600:])
+    cpu = usage.ru_utime + usage.ru_stime
+    asking = time.perf_counter() - first[0]
+    print(f"{requests:,} requests in {seconds:.1f} s, of which asking {asking:.1f} s: "
+          f"{(requests - first[1]) / asking:.0f} requests/s of {args.workers / args.latency:.0f}")  # fmt: skip
+    print(f"driver: {cpu:.1f} s of CPU, {1000 * cpu / requests:.3f} ms a request, {peak / 1e6:.0f} MB at its peak")
+
+
+def peak_memory(pid: int) -> int:
+    """Bytes of resident memory at the peak; 0 when the process is gone. Linux."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    return next((1024 * int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")), 0)
+
+
+def requests_so_far(port: str) -> int:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as answer:
+        return int(answer.read())
+
+
+def write_many_strings(document: dict, path: Path, num_strings: int) -> None:
+    """The document again and again, a number before every text, until it has num_strings different strings."""
+    articles, count, part = [], 0, 0
+    while count < num_strings:
+        part += 1
+        for article in document["data"]:
+            paragraphs = [numbered(paragraph, part) for paragraph in article["paragraphs"]]
+            copy = {"data": [{"paragraphs": paragraphs}]}
+            count += sum(map(len, strings_by_paragraph(copy)))
+            articles.append({"title": f"{article.get('title')} {part}", "paragraphs": paragraphs})
+            if count >= num_strings:
+                break
+    path.write_text(json.dumps({"version": "v2.0", "data": articles}), encoding="utf-8")
+
+
+def numbered(paragraph: dict, part: int) -> dict:
+    """The paragraph with every word that begins with a capital letter spelled with the number behind it."""
+    qas = [
+        {
+            **qa,
+            "id": f"{qa['id']}-{part}",
+            "question": f"{part} {qa['question']}",
+            "answers": [{"text": again(answer["text"], part), "answer_start": -1} for answer in qa["answers"]],
+        }
+        for qa in paragraph["qas"]
+    ]
+    context = again(paragraph["context"], part)
+    for qa in qas:
+        qa.pop("plausible_answers", None)
+        for answer in qa["answers"]:
+            answer["answer_start"] = context.find(answer["text"])
+    return {"context": context, "qas": qas}
+
+
+def again(text: str, part: int) -> str:
+    return re.sub(r"\w+", lambda word: f"{word[0]}{part}" if len(word[0]) > 2 else word[0], text)
+
+
 def all_texts(document: dict) -> list[list[str]]:
     """What the 2020 recipe sends, a list a paragraph: the context whole, each question, each different answer."""
     groups = []
@@ -91,6 +182,15 @@ def benchmark_plan(args: argparse.Namespace) -> None:
         print(
             f"{name:<20}{len(requests):>6} requests; all of SQuAD 2.0: {full:,.0f}, {full / 3600:.1f} h at 1 a second"
         )
+    chat = ChatSettings("en", "nl", model_name_or_path="m")
+    wanted = [Wanted(document, answers_in_context=True) for document in documents]
+    first = {string for part in wanted for string in flat(part.first)}
+    answers = {string for part in wanted for string in flat(part.second(dict(zip(first, first, strict=True)))[0])}
+    todo, scale = [*(first | answers)], FULL_CONTEXTS / contexts
+    amounts = chat.amounts(todo) | {"characters": sum(len(text_of(string)) for string in todo)}
+    counted = ", ".join(f"{scale * amount / 1e6:.1f} million {unit}" for unit, amount in amounts.items())
+    print(f"openai              {len(todo):>6} requests; all of SQuAD 2.0: {scale * len(todo):,.0f}, {counted}; "
+          f"{scale * len(todo) / chat.workers / 3600:.1f} h with {chat.workers} workers and 1 s a request")  # fmt: skip
 
 
 def make_marian(folder: str, strings: list[str]) -> None:
@@ -180,17 +280,19 @@ def measure(name: str, backend: LocalModel, strings: list[str], batch_size: int,
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["web", "plan", "local"])
+    parser.add_argument("what", choices=["web", "server", "plan", "local"])
     parser.add_argument("--input_file", nargs="+", required=True)
-    parser.add_argument("--latency", type=float, default=0.1, help="web: seconds an answer takes")
+    parser.add_argument("--latency", type=float, default=0.1, help="web, server: seconds an answer takes")
+    parser.add_argument("--workers", type=int, default=64, help="server: requests on their way")
     parser.add_argument("--paragraphs", type=int, default=40, help="web: paragraphs of the first article")
-    parser.add_argument("--strings", type=int, default=128, help="local: strings of the file")
+    parser.add_argument("--strings", type=int, default=128, help="local, server: strings to translate")
     parser.add_argument("--one_by_one", type=int, default=32, help="local: strings to measure one by one")
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--num_beams", type=int, default=4)
     parser.add_argument("--dtype", default="float32")
     args = parser.parse_args()
-    {"web": benchmark_web, "plan": benchmark_plan, "local": benchmark_local}[args.what](args)
+    modes = {"web": benchmark_web, "server": benchmark_server, "plan": benchmark_plan, "local": benchmark_local}
+    modes[args.what](args)
 
 
 if __name__ == "__main__":

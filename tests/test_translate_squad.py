@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import time
 
 import pytest
 from conftest import ROOT, run_script
+from translation_server import reverse_words
 from translations import (
     FAST,
     all_strings,
@@ -27,8 +29,10 @@ from translations import (
 
 from squadlib.console import SquadError
 from squadlib.translation.canaries import CANARIES
+from squadlib.translation.document import strings_of, translate_context, translate_text, write_document
 from squadlib.translation.engines import ModelSettings
-from translate_squad import load_backend, strings_of, translate_context, translate_text
+from squadlib.translation.table import load_backend
+from translate_squad import build_parser, check_args
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 from translate_kill_loop import is_good, kill_loop
@@ -249,3 +253,55 @@ def test_a_translated_file_is_not_translated_again(tmp_path):
     document = {**small_document(), "translation": {"target_lang": "nl"}}
     process, _ = run_translate(tmp_path, document=document)
     assert process.returncode == 1 and "translated already" in process.stderr
+
+
+def test_strings_go_out_to_a_translator_and_come_back_as_a_memory(tmp_path):
+    source, memory = write(tmp_path / "source.json", small_document()), tmp_path / "strings.jsonl"
+    process = run_script("translate_squad.py", "--input_file", source, "--export_strings", memory)
+    assert process.returncode == 0 and "13 strings in" in process.stdout
+    entries = [json.loads(line) for line in memory.read_text("utf-8").splitlines()]
+    assert entries == [{"source": string, "target": ""} for string in all_strings()]
+    process, translated = run_translate(tmp_path, "--backend", "memory", "--memory_file", memory)
+    assert process.returncode == 1 and translated is None
+    assert "strings.jsonl: line 1 and 12 more: the target is empty; fill it in or remove the line" in process.stderr
+    filled = ({**entry, "target": reverse_words(entry["source"])} for entry in entries)
+    memory.write_text("\n".join(map(json.dumps, filled)), "utf-8")
+    process, translated = run_translate(tmp_path, "--backend", "memory", "--memory_file", memory)
+    assert process.returncode == 0, process.stderr
+    assert_all_right(translated)
+
+
+def test_a_page_that_blocks_from_the_start_is_told_with_the_command_that_needs_none(tmp_path, serve_translations):
+    server = serve_translations(fault_rate=1.0, faults=["429"])
+    process, _ = run_translate(tmp_path, "--give_up_after", 0.2, env=server.env)
+    assert process.returncode == 75
+    first = next(line for line in process.stderr.splitlines() if "a local model needs none: " in line)
+    command = shlex.split(first.split("a local model needs none: ")[1])
+    assert command[:4] == ["python", "translate_squad.py", "--input_file", str(tmp_path / "source.json")]
+    assert command[-4:] == ["--backend", "hf", "--model_name_or_path", "Helsinki-NLP/opus-mt-en-nl"]
+    parser = build_parser()
+    check_args(parser, parser.parse_args(command[2:]))  # it would exit with 2
+    server.fault_rate = 0.0
+    server.script.extend(["ok", "429"])
+    process, _ = run_translate(tmp_path, env=server.env)
+    assert process.returncode == 0 and "a local model needs none" not in process.stderr
+
+
+def test_from_cache_asks_nothing_and_writes_what_is_there(tmp_path, serve_translations):
+    server = serve_translations()
+    server.poison["twice"] = "400"
+    run_translate(tmp_path, env=server.env)
+    (tmp_path / "nl.json").unlink()
+    num_queries = len(server.queries)
+    process, translated = run_translate(tmp_path, "--from_cache", env=server.env)
+    assert process.returncode == 0 and len(server.queries) == num_queries
+    assert "1 of 13 strings have no valid translation" in process.stderr and "not asked" in process.stderr
+    assert translated["data"][0]["paragraphs"][0]["context_t"] is None
+
+
+def test_the_output_has_the_bytes_of_json_dump():
+    document = {"version": "v2.0", "data": [{"title": "é"}, {"title": None}], "more": [1.5, {}]}
+    for content in (document, {**document, "data": []}):
+        out = io.StringIO()
+        write_document(content, out)
+        assert out.getvalue() == json.dumps(content, ensure_ascii=False)

@@ -155,3 +155,14 @@ def test_a_finished_cache_needs_no_server(tmp_path, serve_translations):
     (tmp_path / "nl.json").unlink()
     process, second = run_translate(tmp_path, env={"http_proxy": "http://127.0.0.1:9", "no_proxy": ""})
     assert process.returncode == 0 and first == second
+
+
+def test_a_slow_servers_answers_wait_for_the_disk_and_a_fast_ones_once_a_second(tmp_path, monkeypatch):
+    cache, now, waited = Cache(str(tmp_path / "cache.sqlite"), "mtranslate", "en", "nl"), 100.0, []
+    for seconds in (0.0, 0.125, 0.5, 0.5, 3.0, 0.75, 0.25):
+        now += seconds
+        monkeypatch.setattr("squadlib.translation.cache.time.monotonic", lambda now=now: now)
+        cache.put({str(now): "x"})
+        waited.append(cache.database.execute("PRAGMA synchronous").fetchone()[0] == 2)
+    assert waited == [True, False, False, True, True, False, True]
+    assert len(stored_strings(tmp_path / "cache.sqlite")) == 7  # whatever ends this process

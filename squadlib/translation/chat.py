@@ -10,11 +10,13 @@ import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from squadlib.console import SquadError
+from squadlib.console import SquadError, duration
 from squadlib.files import JsonObject, read_json
 from squadlib.translation.checks import reply_fault
+from squadlib.translation.context import text_of
 from squadlib.translation.engines import BadText, Hiccup, ServerSettings
 from squadlib.translation.json_server import JsonServer, base_url_fault, key_from_environment
+from squadlib.translation.pace import StillBlockedError
 
 PATH = "/chat/completions"  # below base_url
 PROMPTS = {  # what --prompt_file replaces
@@ -97,6 +99,15 @@ class ChatSettings(ServerSettings):
             f"{end}_language": language_name(code) for end, code in codes.items()
         }
 
+    def amounts(self, strings: list[str]) -> dict[str, int]:
+        """Tokens, at four characters each; what a model thinks before it answers is not counted."""
+        read = sum(len(json.dumps(self.body(string)["messages"])) for string in strings)
+        return {"tokens to read": read // 4, "tokens to write": sum(len(text_of(string)) for string in strings) // 4}
+
+    def expected_time(self, num_requests: int) -> str:
+        seconds = num_requests / min(self.workers, self.rate)
+        return f"{duration(seconds)} with {self.workers} workers, if a request takes 1 second"
+
     def body(self, string: str) -> JsonObject:
         """The request for a string, or for an answer in its sentence."""
         values = dict(zip(("text", "sentence", "sentence_t"), string.split("\n"), strict=False)) | self.words
@@ -133,9 +144,11 @@ class ChatBackend:
 class ChatServer(JsonServer):
     """Tells a used-up quota, which no waiting mends, from a server that wants fewer requests."""
 
-    def problem(self, status: int, headers: Any, content: bytes) -> Exception:
+    def problem(self, status: int, headers: dict[str, str], content: bytes) -> Exception:
         if status == 429 and b"insufficient_quota" in content:
-            return SquadError(f"{self.base_url}: {self.words(content)}")
+            return StillBlockedError(
+                f"{self.base_url}: {self.words(content)}; the same command goes on when it is paid"
+            )
         return super().problem(status, headers, content)
 
 

@@ -6,6 +6,7 @@ import re
 import unicodedata
 
 LANGUAGES_WITHOUT_FULL_STOP = {"th", "lo", "my", "km"}
+IDEOGRAPHS = re.compile("[\u3040-\u9fff]+")
 ERROR_PAGE = re.compile(
     r"Error \d{3} \(|!!1\s?\d{3}|That[’']s an error|unusual traffic from|encountered a temporary error"
 )
@@ -65,7 +66,7 @@ def reply_fault(source: str, reply: str, sentence_t: str = "") -> str | None:
 
 def _weight(text: str) -> int:
     """Length in letters of an alphabet: an ideograph or kana says about as much as three letters."""
-    return len(text) + 2 * sum("\u3040" <= char <= "\u9fff" for char in text)
+    return len(text) + 2 * sum(map(len, IDEOGRAPHS.findall(text)))
 
 
 def _is_echo(source: str, target: str) -> bool:

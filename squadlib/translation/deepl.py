@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -73,7 +72,7 @@ class DeepLBackend(JsonServer):
         texts = [t.get("text") if isinstance(t, dict) else None for t in translations or ()]
         return list_of_texts(texts if isinstance(translations, list) else None, strings)
 
-    def problem(self, status: int, headers: http.client.HTTPMessage, content: bytes) -> Exception:
+    def problem(self, status: int, headers: dict[str, str], content: bytes) -> Exception:
         words = self.words(content)
         if status == QUOTA_USED_UP:
             return StillBlockedError(

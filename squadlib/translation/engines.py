@@ -7,6 +7,8 @@ import os
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+from squadlib.console import duration
+
 
 class Backend(Protocol):
     """What a translation engine offers."""
@@ -68,6 +70,14 @@ class ServerSettings:
     def answers_in_context(self) -> bool:
         """Whether answers are asked with their sentences: strings of three lines, as in_context() makes them."""
         return False
+
+    def amounts(self, strings: list[str]) -> dict[str, int]:
+        """What a service has a price for, by unit, about: characters, or tokens."""
+        return {"characters": sum(map(len, strings))}
+
+    def expected_time(self, num_requests: int) -> str:
+        """For people, in a dry run."""
+        return f"{duration(num_requests / self.rate)} at {self.rate:g} requests a second"
 
 
 class Fault(Exception):

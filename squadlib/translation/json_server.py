@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import email.utils
-import http.client
 import json
 import os
 import ssl
@@ -14,6 +13,7 @@ from typing import Any
 
 from squadlib.console import SquadError
 from squadlib.files import JsonObject, parse_json
+from squadlib.translation.connection import Connection, Response
 from squadlib.translation.engines import BadText, Blocked, Hiccup
 
 MAX_WORDS = 200  # characters of what a server says that are shown
@@ -37,9 +37,15 @@ class JsonServer:
     ) -> None:
         self.base_url, self.timeout, self.key_variable = base_url.rstrip("/"), timeout, key_variable
         url = urllib.parse.urlsplit(self.base_url)
-        self._path, self._netloc = url.path, url.netloc
+        self._url = url
         self._key = key
-        self._headers = {"Content-Type": "application/json", "Accept": "application/json", **(headers or {})}
+        lines = {
+            "Host": url.netloc,
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            **(headers or {}),
+        }
+        self._headers = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
         self._context = ssl.create_default_context() if url.scheme == "https" else None
         self._local = threading.local()
 
@@ -50,7 +56,7 @@ class JsonServer:
             status, headers, content = self._exchange(path, raw)
         except ssl.SSLCertVerificationError as error:
             raise SquadError(f"{self.base_url}: its certificate is not valid ({error.verify_message})") from error
-        except (OSError, http.client.HTTPException) as error:
+        except OSError as error:
             raise Hiccup(f"{self.base_url}: {type(error).__name__}: {str(error)[:MAX_WORDS]}") from error
         if status != 200:
             raise self.problem(status, headers, content)
@@ -62,13 +68,16 @@ class JsonServer:
             raise Hiccup(f"{self.base_url}: expected a JSON object, found {self._shorten(repr(answer))}")
         return answer
 
-    def problem(self, status: int, headers: http.client.HTTPMessage, content: bytes) -> Exception:
-        """What an answer without success means; an engine whose server has a code of its own overrides this."""
+    def problem(self, status: int, headers: dict[str, str], content: bytes) -> Exception:
+        """What an answer without success means; an engine whose server has a code of its own overrides this.
+
+        headers: by lower-case name.
+        """
         reason = f"{self.base_url}: HTTP {status}: {self.words(content)}"
         if status in (401, 403):  # without the server's words: some repeat the key
             return SquadError(f"{self.base_url}: HTTP {status}: the key was refused; set {self.key_variable}")
         if status in (429, 503):
-            return Blocked(reason, wait=retry_after(headers.get("Retry-After")))
+            return Blocked(reason, wait=retry_after(headers.get("retry-after")))
         if status in (400, 413, 422):
             return BadText(reason)
         if status >= 500 or status in (408, 409, 425):
@@ -92,33 +101,17 @@ class JsonServer:
             text = text.replace(self._key, "…")
         return " ".join(text.split())[:MAX_WORDS] or "no reason given"
 
-    def _exchange(self, path: str, raw: bytes) -> tuple[int, http.client.HTTPMessage, bytes]:
-        """(status, headers, content). A connection that the server closed while it lay idle is opened again, once."""
-        connection = getattr(self._local, "connection", None)
-        if connection:
+    def _exchange(self, path: str, raw: bytes) -> Response:
+        """What the server answers. A connection that it closed while it lay idle is opened again, once."""
+        head = f"POST {self._url.path}{path} HTTP/1.1\r\n{self._headers}".encode()
+        connection: Connection | None = getattr(self._local, "connection", None)
+        if connection and connection.is_open:
             try:
-                return self._send(connection, path, raw)
-            except (ConnectionError, http.client.RemoteDisconnected):
-                self._local.connection = None
-        self._local.connection = connection = self._connect()
-        return self._send(connection, path, raw)
-
-    def _connect(self) -> http.client.HTTPConnection:
-        if self._context:
-            return http.client.HTTPSConnection(self._netloc, timeout=self.timeout, context=self._context)
-        return http.client.HTTPConnection(self._netloc, timeout=self.timeout)
-
-    def _send(
-        self, connection: http.client.HTTPConnection, path: str, raw: bytes
-    ) -> tuple[int, http.client.HTTPMessage, bytes]:
-        try:
-            connection.request("POST", self._path + path, raw, self._headers)
-            response = connection.getresponse()
-            return response.status, response.headers, response.read()
-        except BaseException:
-            connection.close()  # half an answer must not be taken for the next one's
-            self._local.connection = None
-            raise
+                return connection.post(head, raw)
+            except ConnectionError:
+                pass
+        self._local.connection = connection = Connection(self._url, self.timeout, self._context)
+        return connection.post(head, raw)
 
 
 def list_of_texts(texts: Any, strings: list[str]) -> list[str]:

@@ -5,7 +5,6 @@ Its text mode turns `&amp;` into `&` in every answer, so a source that shows suc
 
 from __future__ import annotations
 
-import http.client
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -46,7 +45,7 @@ class LibreTranslateBackend(JsonServer):
     def translate(self, strings: list[str]) -> list[str]:
         return list_of_texts(self.post(PATH, {"q": strings, **self.fields}).get("translatedText"), strings)
 
-    def problem(self, status: int, headers: http.client.HTTPMessage, content: bytes) -> Exception:
+    def problem(self, status: int, headers: dict[str, str], content: bytes) -> Exception:
         words = self.words(content)
         if status == 403 and "key" not in words.lower():  # shut out for a while after too many requests
             return Blocked(f"{self.base_url}: HTTP 403: {words}")

@@ -25,15 +25,20 @@ class MemoryBackend:
     def __init__(self, settings: MemorySettings) -> None:
         self.path = path = settings.memory_file
         self.targets: dict[str, str] = {}
+        empty: list[int] = []
         try:
             with open(path, encoding="utf-8-sig") as lines:
                 for number, line in enumerate(lines, 1):
-                    if line.strip():
-                        self._add(line, f"{path}: line {number}")
+                    if line.strip() and not self._add(line, f"{path}: line {number}"):
+                        empty.append(number)
         except (OSError, UnicodeDecodeError) as error:
             raise SquadError(f"{path}: cannot be read as UTF-8 text ({error})") from error
+        if empty:
+            more = f" and {len(empty) - 1:,} more" if len(empty) > 1 else ""
+            raise SquadError(f"{path}: line {empty[0]}{more}: the target is empty; fill it in or remove the line")
 
-    def _add(self, line: str, place: str) -> None:
+    def _add(self, line: str, place: str) -> bool:
+        """Learn a line; whether its target is filled in."""
         try:
             entry = parse_json(line, place)
             source, target = (" ".join(entry[key].split()) for key in ("source", "target"))
@@ -41,10 +46,11 @@ class MemoryBackend:
             raise SquadError(
                 f'{place}: expected {{"source": "…", "target": "…"}}, found {line.strip()[:60]}'
             ) from error
-        if not source or not target:
-            raise SquadError(f"{place}: an empty source or target; remove the line")
-        if self.targets.setdefault(source, target) != target:
+        if not source:
+            raise SquadError(f"{place}: an empty source; remove the line")
+        if target and self.targets.setdefault(source, target) != target:
             raise SquadError(f'{place}: a second translation of "{source[:60]}"; keep one')
+        return bool(target)
 
     def translate(self, strings: list[str]) -> list[str]:
         """Every string's translation; raises SquadError that lists what the memory lacks."""

@@ -33,7 +33,7 @@ ENGINES = {
         ChatSettings,
         "chat.ChatBackend",
         needs=("model_name_or_path",),
-        takes=("base_url", "prompt_file", "request_fields", "answers_alone"),
+        takes=("base_url", "prompt_file", "request_fields", "answers_alone", "export_requests", "import_responses"),
     ),
     "hf": Engine("a local model", ModelSettings, "transformers_model.HfBackend", ("model_name_or_path",)),
     "ct2": Engine(

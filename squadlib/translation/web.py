@@ -184,6 +184,7 @@ class WebRun:
         self.backend, self.cache, self.canaries, self.settings, self.work = backend, cache, canaries, settings, work
         self.pace = Pace(settings.rate, settings.cool_down, settings.give_up_after)
         self.askers = Askers(backend, settings.workers, deadline=3 * settings.timeout)
+        self.max_tries = MAX_TRIES * (1 if settings.max_strings > 1 else 2)  # what cannot be split is asked longer
         self.progress = Progress()
         self.faults_in_a_row = 0
 
@@ -263,7 +264,7 @@ class WebRun:
         logger.debug("%s", fault)
         self.faults_in_a_row += not isinstance(fault, BadText)
         request.tries += type(fault) is not Blocked  # a block is no fault of the text
-        last_try = request.tries >= MAX_TRIES
+        last_try = request.tries >= self.max_tries
         if not request.strings:
             self.canaries.in_doubt |= isinstance(fault, BadText)
         elif len(request.strings) > 1 and (last_try or isinstance(fault, BadText)):
@@ -272,7 +273,7 @@ class WebRun:
             self.work.give_up(request.strings[0], str(fault))
             self.canaries.unvouched += [] if self.canaries.keeps_lines else request.strings
         else:
-            request.tries %= MAX_TRIES
+            request.tries %= self.max_tries
             request.bare |= isinstance(fault, BadText) and request.tries > 1
             self.work.again([request])
         if isinstance(fault, Blocked) or self.faults_in_a_row >= FAULTS_IN_A_ROW:

@@ -162,7 +162,7 @@ def ask(url: str, body: object) -> tuple[int, dict]:
 def openai_rows(folder: Path) -> Iterator[tuple[str, Callable[[], str]]]:
     python, exchanges, model = python_of("openai"), folder / "exchanges.json", folder / "chat"
     with TranslationServer("openai", key=None) as stand_in:
-        translated_well(*stand_in.flags)
+        translated_well(*(flag for flag in stand_in.flags if flag != "--answers_alone"))
         bodies = [body for _, _, body in stand_in.received]
         answers = [reverse_words(text_in(body)) for body in bodies]
     exchanges.write_text(json.dumps([[body["messages"], answer] for body, answer in zip(bodies, answers, strict=True)]))
@@ -249,7 +249,8 @@ def libretranslate_rows(folder: Path) -> Iterator[tuple[str, Callable[[], str]]]
         limited = functools.partial(refused, 75, "HTTP 429: Slowdown:", *flags, address, "--give_up_after", 1)
         yield f"{name}, 2 requests a minute", limited
     keys = folder / "keys.db"
-    done = run(python.parent / "ltmanage", "keys", "--api-keys-db-path", keys, "add", 1000, "--key", KEY)
+    add_key = "import sys; from libretranslate.api_keys import Database; Database(sys.argv[1]).add(1000, sys.argv[2])"
+    done = run(python, "-c", add_key, keys, KEY)
     expect(done.returncode == 0, done.stderr)
     with start("--api-keys", "--api-keys-db-path", keys, "--require-api-key-secret") as address:
         variable = "LIBRETRANSLATE_API_KEY"

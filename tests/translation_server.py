@@ -363,7 +363,8 @@ class OpenAI(JsonHandler):
 
     @staticmethod
     def flags(server):
-        return ["--backend", "openai", "--base_url", f"{server.address}/v1", "--model_name_or_path", OpenAI.MODEL]
+        names = ["--base_url", f"{server.address}/v1", "--model_name_or_path", OpenAI.MODEL]
+        return ["--backend", "openai", *names, "--answers_alone"]  # so a string is a text
 
     def refusal(self, request, body):
         if self.path != "/v1/chat/completions":

@@ -23,7 +23,6 @@ sys.path.insert(0, str(ROOT / "tests"))
 from translation_server import reverse_words  # noqa: E402
 
 SIZE, HEADS, INNER, MOST_WORDS, STEPS = 64, 4, 256, 128, 1500
-SHARPER = 4.0  # so much larger logits: a beam search then goes where the best word leads
 UNKNOWN, START, END = 0, 1, 2
 SPECIALS = ["<unk>", "<s>", "</s>"]
 
@@ -85,8 +84,5 @@ def learn(texts: list[str]) -> tuple[WordReverser, list[str]]:
 
 if __name__ == "__main__":
     model, words = learn(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
-    weights = {
-        name: value.numpy() * (SHARPER if name.startswith("output.") else 1)
-        for name, value in model.state_dict().items()
-    }
+    weights = {name: value.numpy() for name, value in model.state_dict().items()}
     np.savez(sys.argv[2], words=np.array(words), **weights)

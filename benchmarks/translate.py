@@ -12,6 +12,7 @@ as long as the longest input of a batch.
 from __future__ import annotations
 
 import argparse
+import collections
 import json
 import os
 import random
@@ -30,13 +31,14 @@ from squadlib.data import iter_questions, load_squad  # noqa: E402
 from squadlib.translation.canaries import CANARIES  # noqa: E402
 from squadlib.translation.chat import ChatSettings  # noqa: E402
 from squadlib.translation.context import text_of  # noqa: E402
-from squadlib.translation.document import Wanted, flat, strings_by_paragraph  # noqa: E402
+from squadlib.translation.document import Wanted, flat, strings_by_paragraph, strings_of  # noqa: E402
 from squadlib.translation.engines import ModelSettings  # noqa: E402
 from squadlib.translation.local_models import LocalModel  # noqa: E402
 from squadlib.translation.transformers_model import HfBackend  # noqa: E402
 from squadlib.translation.web import WebSettings, pack_requests  # noqa: E402
 
-FULL_CONTEXTS = 20_239  # paragraphs of SQuAD 2.0, train and dev
+FULL_FILES = (19_035, 130_319), (1_204, 11_873)  # paragraphs and questions of SQuAD 2.0, train and dev
+FULL_CONTEXTS = sum(contexts for contexts, _ in FULL_FILES)
 VOCAB_SIZE = 58_101  # of opus-mt-en-nl and most other Marian models
 
 
@@ -182,15 +184,29 @@ def benchmark_plan(args: argparse.Namespace) -> None:
         print(
             f"{name:<20}{len(requests):>6} requests; all of SQuAD 2.0: {full:,.0f}, {full / 3600:.1f} h at 1 a second"
         )
+    plan_chat(documents)
+
+
+def plan_chat(documents: list[dict]) -> None:
+    """Requests, characters and tokens of a chat model for all of SQuAD 2.0, from documents that are parts of its files.
+
+    Sentences are scaled up by the number of paragraphs, questions and answers by the number of questions.
+    """
     chat = ChatSettings("en", "nl", model_name_or_path="m")
-    wanted = [Wanted(document, answers_in_context=True) for document in documents]
-    first = {string for part in wanted for string in flat(part.first)}
-    answers = {string for part in wanted for string in flat(part.second(dict(zip(first, first, strict=True)))[0])}
-    todo, scale = [*(first | answers)], FULL_CONTEXTS / contexts
-    amounts = chat.amounts(todo) | {"characters": sum(len(text_of(string)) for string in todo)}
-    counted = ", ".join(f"{scale * amount / 1e6:.1f} million {unit}" for unit, amount in amounts.items())
-    print(f"openai              {len(todo):>6} requests; all of SQuAD 2.0: {scale * len(todo):,.0f}, {counted}; "
-          f"{scale * len(todo) / chat.workers / 3600:.1f} h with {chat.workers} workers and 1 s a request")  # fmt: skip
+    totals: collections.Counter[str] = collections.Counter()
+    for document, (full_contexts, full_questions) in zip(documents, FULL_FILES, strict=False):
+        wanted = Wanted(document, answers_in_context=True)
+        contexts = [p["context"] for article in document["data"] for p in article["paragraphs"]]
+        sentences = {string for context in contexts for string in strings_of(context, sentences=True)}
+        first = set(flat(wanted.first)) | sentences
+        answers = set(flat(wanted.second(dict(zip(first, first, strict=True)))[0]))
+        by_questions = full_questions / sum(1 for _ in iter_questions(document))
+        parts = (sentences, full_contexts / len(contexts)), ((first - sentences) | answers, by_questions)
+        for strings, scale in parts:
+            amounts = chat.amounts([*strings]) | {"characters": sum(len(text_of(string)) for string in strings)}
+            totals.update({unit: round(scale * amount) for unit, amount in amounts.items()})
+            totals["requests"] += round(scale * len(strings))
+    print("openai, all of SQuAD 2.0: " + ", ".join(f"{amount:,} {unit}" for unit, amount in totals.items()))
 
 
 def make_marian(folder: str, strings: list[str]) -> None:

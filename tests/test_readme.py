@@ -12,6 +12,7 @@ import subprocess
 import sys
 
 import pytest
+from chat_server import ChatServer
 from conftest import ROOT
 
 import run_squad
@@ -44,8 +45,17 @@ def test_there_are_commands():
     assert len(commands_of("README.md")) >= 6
 
 
+@pytest.fixture(scope="module")
+def environment():
+    """With a chat server in place of a real one, which knows the sample's translations."""
+    lines = (ROOT / "sample" / "memory_en_nl.jsonl").read_text(encoding="utf-8").splitlines()
+    targets = {entry["source"]: entry["target"] for entry in map(json.loads, lines)}
+    with ChatServer(targets=targets) as server:
+        yield {**os.environ, **server.env}
+
+
 @pytest.mark.parametrize("page", PAGES)
-def test_data_commands_print_what_the_page_shows(page, demo_folder):
+def test_data_commands_print_what_the_page_shows(page, demo_folder, environment):
     """In demo_output/, as the pages say, after the README's commands; a command without ../ runs beside the scripts."""
     for command, output in commands_of(page):
         words = shlex.split(command)
@@ -54,7 +64,8 @@ def test_data_commands_print_what_the_page_shows(page, demo_folder):
         if "evaluate_v2.py" in words[1]:
             write_perfect_predictions(demo_folder)
         cwd = demo_folder if words[1].startswith("../") else demo_folder.parent
-        done = subprocess.run([sys.executable, *words[1:]], cwd=cwd, capture_output=True, text=True)
+        command_line = [sys.executable, *words[1:]]
+        done = subprocess.run(command_line, cwd=cwd, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert done.stdout.startswith(output.rstrip("\n")), command
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import sqlite3
 import time
@@ -13,6 +14,7 @@ from squadlib.console import SquadError
 
 CACHE_ID = 0x53515432  # application_id of the SQLite file
 SYNC_EVERY = 1.0  # seconds
+AT_ONCE = 500  # strings that are looked up at once; old versions of SQLite take 999
 LOCK_SECONDS = 60.0  # to wait for another process
 
 
@@ -37,7 +39,7 @@ class Cache:
     Others' translations in the same file are never seen.
     """
 
-    WHERE = "backend = ? AND source_lang = ? AND target_lang = ? AND source = ?"
+    KEY = "backend = ? AND source_lang = ? AND target_lang = ?"
 
     def __init__(self, path: str, backend: str, source_lang: str, target_lang: str) -> None:
         self.path, self.target_lang = path, target_lang
@@ -76,13 +78,17 @@ class Cache:
 
     def get(self, strings: Iterable[str]) -> dict[str, str]:
         """The translations of those strings that have one. SQLite itself does not notice a damaged text."""
-        query = f"SELECT target, checksum FROM translation WHERE {self.WHERE}"
-        rows = ((string, self.database.execute(query, (*self.key, string)).fetchone()) for string in strings)
-        found = {string: row for string, row in rows if row}
-        for string, (target, checksum) in found.items():
-            if checksum != self._checksum(string, target):
-                raise SquadError(f"{self.path}: the entry of {string[:60]!r} is damaged; move the file away")
-        return {string: target for string, (target, _) in found.items()}
+        found: dict[str, str] = {}
+        remaining = iter(strings)
+        while part := list(itertools.islice(remaining, AT_ONCE)):
+            own = dict(zip(part, part, strict=True))  # the caller's strings, so that the database's need not stay
+            places = ", ".join("?" * len(part))
+            query = f"SELECT source, target, checksum FROM translation WHERE {self.KEY} AND source IN ({places})"
+            for string, target, checksum in self.database.execute(query, (*self.key, *part)):
+                if checksum != self._checksum(string, target):
+                    raise SquadError(f"{self.path}: the entry of {string[:60]!r} is damaged; move the file away")
+                found[own[string]] = target
+        return found
 
     def _wait_for_the_disk(self, wait: bool) -> None:
         """Whether the commits that follow are on the disk when they return, with all before them."""
@@ -109,8 +115,9 @@ class Cache:
 
     def forget(self, strings: Iterable[str]) -> None:
         """Remove translations that turned out to be doubtful."""
+        query = f"DELETE FROM translation WHERE {self.KEY} AND source = ?"
         with self._transaction():
-            self.database.executemany(f"DELETE FROM translation WHERE {self.WHERE}", [(*self.key, s) for s in strings])
+            self.database.executemany(query, [(*self.key, string) for string in strings])
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:

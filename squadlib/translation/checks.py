@@ -55,7 +55,7 @@ def reply_fault(source: str, reply: str, sentence_t: str = "") -> str | None:
         return f'a refusal: "{reply[:60]}"'
     if COLON.search(f"{reply} ") and not re.search("[:：]", source):
         return f'a label or note: "{reply[:60]}"'
-    if NOTE.search(reply) and not re.search(r"[(\[（]", source):
+    if (note := NOTE.search(reply)) and not re.search(r"[(\[（]", source) and note[0][1:-1].strip() not in source:
         return f'a note: "{reply[-60:]}"'
     if MARKUP.search(reply) and not MARKUP.search(source):
         return f'marked up: "{reply[:60]}"'

@@ -70,16 +70,20 @@ def _answers(paragraph: JsonObject) -> list[JsonObject]:
 def answers_by_paragraph(document: JsonObject, targets: dict[str, str]) -> tuple[list[list[str]], int]:
     """(as strings_by_paragraph, the answers in their sentences; how many wait for their sentence's translation)."""
     seen: set[str] = set()
-    groups, waiting = [], 0
+    waiting: set[str] = set()
+    groups = []
     for article in document["data"]:
         for paragraph in article["paragraphs"]:
             sentences = sentences_of(paragraph["context"])
             found = [answer_strings(a, paragraph["context"], sentences, targets) for a in _answers(paragraph)]
-            waiting += found.count(None)
+            if None in found:  # which ones, is told by sentences that stand for their own translations
+                own = {source: source for _, _, source in sentences}
+                asked = [answer_strings(a, paragraph["context"], sentences, own) or [] for a in _answers(paragraph)]
+                waiting.update(*(a for a, strings in zip(asked, found, strict=True) if strings is None))
             strings = [string for strings in found for string in strings or []]
             groups.append([string for string in dict.fromkeys(strings) if string not in seen])
             seen.update(strings)
-    return groups, waiting
+    return groups, len(waiting)
 
 
 Sentences = list[tuple[int, int, str]]  # (start, end, the sentence with single white space)

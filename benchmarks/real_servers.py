@@ -31,7 +31,7 @@ from common import BENCHMARKS, ROOT, make_environment
 
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from translation_server import KEY, TranslationServer, reverse_words, text_in  # noqa: E402
+from translation_server import KEY, MODEL, TranslationServer, reverse_words, string_of  # noqa: E402
 from translations import count_wrong  # noqa: E402
 
 from squadlib.data import load_squad  # noqa: E402
@@ -162,9 +162,9 @@ def ask(url: str, body: object) -> tuple[int, dict]:
 def openai_rows(folder: Path) -> Iterator[tuple[str, Callable[[], str]]]:
     python, exchanges, model = python_of("openai"), folder / "exchanges.json", folder / "chat"
     with TranslationServer("openai", key=None) as stand_in:
-        translated_well(*(flag for flag in stand_in.flags if flag != "--answers_alone"))
+        translated_well(*(flag for flag in stand_in.flags if flag != "--answers_alone"), env=stand_in.env)
         bodies = [body for _, _, body in stand_in.received]
-        answers = [reverse_words(text_in(body)) for body in bodies]
+        answers = [reverse_words(string_of(body).partition("\n")[0]) for body in bodies]
     exchanges.write_text(json.dumps([[body["messages"], answer] for body, answer in zip(bodies, answers, strict=True)]))
     done = run(sys.executable, SIDE / "chat_model.py", exchanges, model)
     expect(done.returncode == 0, done.stderr)
@@ -203,7 +203,7 @@ def openai_client(python: Path) -> str:
     expected |= {"busy": "InternalServerError", "model": "NotFoundError", "right": "thgir"}
     with TranslationServer("openai") as stand_in:
         stand_in.poison = {"bad": "400", "slow": "429", "broken": "500", "busy": "503"}
-        asked = {name: ["other" if name == "model" else "reverser", f"Translate:\n\n{name}"] for name in expected}
+        asked = {name: ["other" if name == "model" else MODEL, f"Translate:\n\n{name}"] for name in expected}
         command = (python, SIDE / "openai_client.py", "outcomes", f"{stand_in.address}/v1", json.dumps(asked))
         found = run_side(*command, env=stand_in.env)
         wrong_key = run_side(*command, env={"OPENAI_API_KEY": "wrong"})

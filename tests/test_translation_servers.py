@@ -22,7 +22,7 @@ OF_ANY_SERVER = {  # what the server does -> what the run calls it
     "hang": "Hiccup",
     "drip": "Hiccup",
     "reset": "Hiccup|none",  # a line that lay open is opened again at once
-    "short_body": "Hiccup",
+    "short_body": "Hiccup|none",
     "bad_utf8": "Hiccup",
     "captcha": "Hiccup",
     "no_json": "Hiccup",
@@ -53,8 +53,18 @@ OF_ONE_TEXT = {
     "preamble": "BadText",
     "note": "BadText",
     "refusal": "BadText",
-    "cut_off": "BadText",
+    "refusal_field": "BadText",
+    "label": "BadText",
+    "note_behind": "BadText",
+    "marked_up": "BadText",
+    "thinking": "BadText",
+    "cut": "BadText",
+    "filtered": "BadText",
+    "422": "BadText",
+    "list": "Hiccup",
     "no_choices": "Hiccup",
+    "quoted": "none",  # a translation all the same
+    "thought": "none",
 }
 REACTIONS = {
     "openai": OF_ANY_SERVER | OF_ONE_TEXT,
@@ -63,7 +73,7 @@ REACTIONS = {
 }
 UNSEEN = {"openai": {"nonsense"}, "deepl": set(), "libretranslate": set()}  # alone; the control sentences tell later
 END_THE_RUN = {  # fault -> exit code, what is said
-    "openai": {"429_wait_1h": (75, "blocked for")},
+    "openai": {"429_wait_1h": (75, "blocked for"), "quota": (75, "You exceeded your current quota")},
     "deepl": {
         "456": (75, "DeepL's quota for this key is used up"),
         "403": (1, "the key was refused; set DEEPL_AUTH_KEY"),

@@ -19,6 +19,7 @@ import time
 import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+MODEL = "tiny-chat"  # of the chat server
 KEY = "key-that-nobody-may-see-7f3a9"  # every refusal quotes it, so a test finds where it leaks
 PAGE = '<html><body><div class="t0-other">x</div><div class="result-container">{}</div><div>Google</div></body></html>'
 CAPTCHA = "<html><body>Our systems have detected unusual traffic.<div id='recaptcha'></div></body></html>"
@@ -74,6 +75,11 @@ def echo(texts):
     return texts
 
 
+def echo_of_prose(texts):
+    """What is no running text cannot be told from a name that stays, and fails in another way."""
+    return [text if len(text.split()) > 5 else "" for text in texts]
+
+
 def with_source(texts):
     return [f"{text} {reverse_words(text)}" for text in texts]
 
@@ -92,9 +98,8 @@ WRONG_ANSWERS = {
         empty, error_text, error_line, merged_lines, extra_line, swapped_lines, echo, with_source, nonsense, babble,
     )
 }  # fmt: skip
-OF_ONE_TEXT = {
-    name: WRONG_ANSWERS[name] for name in WRONG_ANSWERS if name not in ("error_line", "merged_lines", "swapped_lines")
-}
+OF_ONE_TEXT = {name: WRONG_ANSWERS[name] for name in WRONG_ANSWERS if not name.endswith(("_line", "_lines"))}
+OF_ONE_TEXT |= {"echo": echo_of_prose, "extra_line": extra_line}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -109,7 +114,16 @@ class TranslationServer(ThreadingHTTPServer):
     request_queue_size = 128
 
     def __init__(
-        self, protocol="page", latency=0.0, fault_rate=0.0, faults=(), seed=0, keeps_lines=True, key=KEY, limit=None
+        self,
+        protocol="page",
+        latency=0.0,
+        fault_rate=0.0,
+        faults=(),
+        seed=0,
+        keeps_lines=True,
+        key=KEY,
+        limit=None,
+        targets=None,
     ):
         super().__init__(("127.0.0.1", 0), PROTOCOLS[protocol])
         self.protocol, self.latency, self.keeps_lines = protocol, latency, keeps_lines
@@ -125,7 +139,13 @@ class TranslationServer(ThreadingHTTPServer):
         self.received = []  # (path, headers, JSON) of every POST, bad ones too
         self.refused = collections.Counter()  # bad requests, by status
         self.answered = collections.Counter()  # texts of the requests answered well
-        self.num_faults = 0
+        self.targets = targets or {}  # of texts that have another translation than their words backwards
+        self.num_faults = self.num_connections = 0
+
+    @property
+    def asked(self):
+        """The texts of all requests, faults too."""
+        return [text for texts in self.queries for text in texts]
 
     @property
     def address(self):
@@ -181,14 +201,20 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *args):
         pass
 
-    def respond(self, texts):
-        """Translate, or fail as told."""
-        fault = self.server.choose_fault(texts)
+    def setup(self):
+        super().setup()
+        with self.server.lock:
+            self.server.num_connections += 1
+
+    def respond(self, strings):
+        """Translate, or fail as told. A string's first line is its text; an answer in its sentence has more."""
+        fault = self.server.choose_fault(strings)
         time.sleep(self.server.latency)
+        texts = [string.partition("\n")[0] for string in strings]
         if fault is None:
-            self.answer(right(texts))
+            self.answer([self.server.targets.get(text, reverse_words(text)) for text in texts])
             with self.server.lock:
-                self.server.answered.update(texts)
+                self.server.answered.update(strings)
         elif fault in self.wrong_answers:
             wrong = self.wrong_answers[fault](texts)
             self.answer(wrong) if wrong else self.refuse(500, "broken")
@@ -346,25 +372,35 @@ class JsonHandler(Handler):
         self.send(200, self.envelope([None, *right(texts[1:])]), Content_Type=self.content_type)
 
 
-def text_in(request):
-    """What a chat request wants translated: the last paragraph of its last message."""
-    return request["messages"][-1]["content"].rpartition("\n\n")[2]
+def string_of(body):
+    """The string of a chat request in the words of the built-in prompts, as the cache names it."""
+    content = body["messages"][-1]["content"]
+    content = content[0]["text"] if isinstance(content, list) else content
+    parts = content.split("\n\n")
+    return f"{parts[-1]}\n{parts[1]}" if len(parts) == 4 else parts[-1]
+
+
+def completion(content, finish_reason="stop", **fields):
+    """A chat completion as vLLM sends it."""
+    message = {"role": "assistant", "content": content, **fields}
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason}
+    usage = {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18}
+    names = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": MODEL}
+    return {**names, "choices": [choice], "usage": usage}
 
 
 class OpenAI(JsonHandler):
-    """Chat completions: one text a request, the last paragraph of the last message."""
+    """Chat completions, a text a request. Errors are {"error": …} as of vLLM and hosted services, or {"detail": …}."""
 
-    MODEL = "reverser"
     wrong_answers = OF_ONE_TEXT
 
     @staticmethod
     def env(server):
-        return {"OPENAI_API_KEY": server.key} if server.key else {}
+        return {"OPENAI_BASE_URL": f"{server.address}/v1", "OPENAI_API_KEY": server.key or ""}
 
     @staticmethod
     def flags(server):
-        names = ["--base_url", f"{server.address}/v1", "--model_name_or_path", OpenAI.MODEL]
-        return ["--backend", "openai", *names, "--answers_alone"]  # so a string is a text
+        return ["--backend", "openai", "--model_name_or_path", MODEL, "--answers_alone"]  # so a string is a text
 
     def refusal(self, request, body):
         if self.path != "/v1/chat/completions":
@@ -373,39 +409,74 @@ class OpenAI(JsonHandler):
             return 401, "Incorrect API key provided"
         if not isinstance(request, dict) or not isinstance(request.get("messages"), list) or not request["messages"]:
             return 400, "'messages' must be a list"
-        if request.get("model") != self.MODEL:
+        if request.get("model") != MODEL:
             return 404, f"The model `{request.get('model')}` does not exist"
         return None
 
     def texts_of(self, request):
-        return [text_in(request)]
+        return [string_of(request)]
 
-    def envelope(self, texts, finish_reason="stop", refusal=None):
-        content = None if refusal else "\n".join(texts) if all(isinstance(text, str) for text in texts) else None
-        message = {"role": "assistant", "content": content, "refusal": refusal}
-        choice = {"index": 0, "message": message, "finish_reason": finish_reason}
-        usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
-        names = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": self.MODEL}
-        return json.dumps({**names, "choices": [choice], "usage": usage})
+    def envelope(self, texts):
+        return json.dumps(completion("\n".join(texts) if all(isinstance(text, str) for text in texts) else None))
 
     def error_body(self, message):
         return {"error": {"message": message, "type": "invalid_request_error", "code": None}}
 
-    def fault_preamble(self, texts):
-        self.answer(["Here is the translation:", "", *right(texts)])
+    def reply(self, content, finish_reason="stop", **fields):
+        self.send(200, json.dumps(completion(content, finish_reason, **fields)), Content_Type=self.content_type)
 
-    def fault_note(self, texts):
-        self.answer([*right(texts), "", "(Note: names were kept as they are.)"])
+    def fault_quota(self, texts):
+        error = {"message": "You exceeded your current quota", "code": "insufficient_quota"}
+        self.send(429, json.dumps({"error": error}), Content_Type=self.content_type)
 
-    def fault_refusal(self, texts):
-        self.send(200, self.envelope(texts, refusal="I can't help with that."), Content_Type=self.content_type)
+    def fault_422(self, texts):
+        body = {"detail": [{"loc": ["body"], "msg": "unexpected field"}]}
+        self.send(422, json.dumps(body), Content_Type=self.content_type)
 
-    def fault_cut_off(self, texts):
-        halves = [text[: len(text) // 2] for text in right(texts)]
-        self.send(200, self.envelope(halves, finish_reason="length"), Content_Type=self.content_type)
+    def fault_list(self, texts):
+        self.send(200, "[]", Content_Type=self.content_type)
 
     def fault_no_choices(self, texts):
-        self.send(200, json.dumps({**json.loads(self.envelope(texts)), "choices": []}), Content_Type=self.content_type)
+        body = {"object": "chat.completion", "choices": []}
+        self.send(200, json.dumps(body), Content_Type=self.content_type)
+
+    def fault_cut(self, texts):
+        self.reply(right(texts)[0][: len(texts[0]) // 2], "length")
+
+    def fault_filtered(self, texts):
+        self.reply("", "content_filter")
+
+    def fault_refusal_field(self, texts):
+        self.reply(None, refusal="I can't help with that.")
+
+    def fault_refusal(self, texts):
+        self.reply("I'm sorry, I cannot translate this text.")
+
+    def fault_label(self, texts):
+        self.reply(f"Translation: {right(texts)[0]}")
+
+    def fault_preamble(self, texts):
+        self.reply(f"Here is the translation:\n\n{right(texts)[0]}")
+
+    def fault_note(self, texts):
+        self.reply(f"{right(texts)[0]}\n\nNote: the year stays as it is.")
+
+    def fault_note_behind(self, texts):
+        self.reply(f"{right(texts)[0]} (the name of the town stays)")
+
+    def fault_marked_up(self, texts):
+        self.reply(f"**{right(texts)[0]}**")
+
+    def fault_thinking(self, texts):
+        self.reply("<think>The user wants a translation of")
+
+    def fault_quoted(self, texts):
+        """Unusual, but a translation."""
+        self.reply(f' "{right(texts)[0]}"\n')
+
+    def fault_thought(self, texts):
+        """Unusual, but a translation."""
+        self.reply(f"<think>It is short.\nSo:</think>\n\n{right(texts)[0]}")
 
 
 class DeepL(JsonHandler):

@@ -45,9 +45,9 @@ from squadlib.translation.context import text_of
 from squadlib.translation.document import (
     Wanted,
     flat,
+    only,
     strings_by_paragraph,
     translated_document,
-    without,
     write_document,
 )
 from squadlib.translation.engines import ModelSettings, ServerSettings
@@ -65,11 +65,9 @@ def print_plan(
 
     Answers in sentences that are not translated yet are guessed: a translation is as long as its source.
     """
-    known = cache.get(flat(wanted.first))
-    answers, _ = wanted.second({string: string for string in flat(wanted.first)} | known)
-    groups = wanted.first + answers
-    todo = without(groups, known | cache.get(flat(answers)))
-    num_strings, strings = len(flat(groups)), flat(todo)
+    answers, _ = wanted.second(lambda strings: {string: string for string in strings} | cache.get(strings))
+    todo = only(wanted.first + answers, cache.lacking(flat(wanted.first + answers)))
+    num_strings, strings = sum(map(len, wanted.first + answers)), flat(todo)
     print(f"strings      {num_strings:,} different ones, {num_strings - len(strings):,} of them in the cache")
     print(f"characters   {sum(len(text_of(string)) for string in strings):,} to translate")
     if isinstance(settings, ServerSettings) and strings:
@@ -106,13 +104,14 @@ def translate_resumably(
 ) -> dict[str, str]:
     """As translate_strings, of what the cache lacks; when stopped, says how much is safe and how to go on."""
     strings = flat(groups)
-    known = cache.get(strings)
+    lacking = cache.lacking(strings)
     if not isinstance(settings, MemorySettings):
-        logger.info("%s different strings, %s of them in %s", f"{len(strings):,}", f"{len(known):,}", cache.path)
+        num_known = len(strings) - len(lacking)
+        logger.info("%s different strings, %s of them in %s", f"{len(strings):,}", f"{num_known:,}", cache.path)
     try:
-        return translate_strings(settings, cache, without(groups, known), canaries, advice)
+        return translate_strings(settings, cache, only(groups, lacking), canaries, advice)
     except (KeyboardInterrupt, SystemExit, StillBlockedError, SquadError) as error:
-        num_stored = len(cache.get(strings))
+        num_stored = len(strings) - len(cache.lacking(strings))
         if num_stored or not isinstance(error, SquadError):
             stored = f"{num_stored:,} of {len(strings):,} strings"
             logger.warning("stopped: %s are in %s; the same command goes on from there", stored, cache.path)
@@ -256,7 +255,7 @@ def translate_all(
     """Sentences and questions first, then the answers that are asked in their sentences."""
     missing = translate_resumably(settings, cache, wanted.first, canaries, advice)
     if wanted.answers_in_context:
-        answers, waiting = wanted.second(cache.get(flat(wanted.first)))
+        answers, waiting = wanted.second(cache.get)
         if waiting:
             logger.warning("%s answers are not asked: their sentences have no translation", f"{waiting:,}")
         missing |= translate_resumably(settings, cache, answers, canaries, advice)
@@ -266,7 +265,7 @@ def translate_all(
 def import_files(paths: list[str], wanted: Wanted, canaries: list[str], cache: Cache) -> None:
     """Bring files of responses into the cache; what became of their lines goes to stdout."""
     for path in paths:
-        counts = read_responses(path, wanted.strings(cache)[0], canaries, cache)
+        counts = read_responses(path, wanted.strings(cache.get)[0], canaries, cache)
         print(f"{path}: {counts.total():,} lines")
         for what, count in counts.most_common(12):
             print(f"{count:>9,} {what}")
@@ -274,9 +273,9 @@ def import_files(paths: list[str], wanted: Wanted, canaries: list[str], cache: C
 
 def export_missing(path: str, wanted: Wanted, canaries: list[str], cache: Cache, settings: ChatSettings) -> None:
     """Write what can be asked and is not in the cache as requests."""
-    strings, waiting = wanted.strings(cache)
-    known = cache.get(strings)
-    missing = [string for string in strings if string not in known]
+    strings, waiting = wanted.strings(cache.get)
+    lacking = cache.lacking(strings)
+    missing = [string for string in strings if string in lacking]
     paths = write_requests(path, missing, canaries, cache, settings)
     print(f"{len(missing):,} requests in {', '.join(paths) or 'no file: nothing is missing'}")
     if waiting:
@@ -335,21 +334,19 @@ def main(argv: list[str] | None = None) -> int:
             except StillBlockedError as error:
                 logger.error("%s%s", error, advice and f"; {advice}")
                 return EXIT_BLOCKED
-        strings, waiting = wanted.strings(cache)
-        targets = cache.get(strings)
-    num_strings = len(strings) + waiting
-    num_missing = num_strings - len(targets)
-    print(f"{num_strings:,} different strings, {len(targets):,} translated, {num_missing:,} missing")
-    if num_missing and (args.import_responses or args.export_requests) and not args.from_cache:
-        logger.info("no output yet: export and import the rest, or write it with --from_cache")
-        return EXIT_OK
-    report_missing(
-        missing or {string: "not asked" for string in strings if string not in targets}, num_strings, args.input_file
-    )
-    info = {"source_lang": args.source_lang, "target_lang": args.target_lang, "backend": settings.name}
-    with atomic_write(args.output_file) as out:  # compact, like the official files
-        translated = translated_document(document, targets, info, answers_in_context=in_context)
-        write_document(translated, out)
+        strings, waiting = wanted.strings(cache.get)
+        num_strings, lacking = len(strings) + waiting, cache.lacking(strings)
+        num_missing = len(lacking) + waiting
+        print(f"{num_strings:,} different strings, {num_strings - num_missing:,} translated, {num_missing:,} missing")
+        if num_missing and (args.import_responses or args.export_requests) and not args.from_cache:
+            logger.info("no output yet: export and import the rest, or write it with --from_cache")
+            return EXIT_OK
+        reasons = missing or {string: "not asked" for string in strings if string in lacking}
+        report_missing(reasons, num_strings, args.input_file)
+        info = {"source_lang": args.source_lang, "target_lang": args.target_lang, "backend": settings.name}
+        del strings  # a third of the memory
+        with atomic_write(args.output_file) as out:  # compact, like the official files
+            write_document(translated_document(document, cache.get, info, answers_in_context=in_context), out)
     stem, extension = os.path.splitext(args.output_file)
     clean = ["clean_squad.py", "--input_file", args.output_file, "--output_file", f"{stem}_clean{extension}"]
     logger.info("wrote %s; next: %s", args.output_file, shlex.join(["python", *clean]))

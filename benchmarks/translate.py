@@ -199,7 +199,7 @@ def plan_chat(documents: list[dict]) -> None:
         contexts = [p["context"] for article in document["data"] for p in article["paragraphs"]]
         sentences = {string for context in contexts for string in strings_of(context, sentences=True)}
         first = set(flat(wanted.first)) | sentences
-        answers = set(flat(wanted.second(dict(zip(first, first, strict=True)))[0]))
+        answers = set(flat(wanted.second(lambda strings: {s: s for s in strings})[0]))
         by_questions = full_questions / sum(1 for _ in iter_questions(document))
         parts = (sentences, full_contexts / len(contexts)), ((first - sentences) | answers, by_questions)
         for strings, scale in parts:

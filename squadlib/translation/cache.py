@@ -90,6 +90,11 @@ class Cache:
                 found[own[string]] = target
         return found
 
+    def lacking(self, strings: list[str]) -> set[str]:
+        """Those of the strings that have no translation."""
+        parts = (strings[first : first + AT_ONCE] for first in range(0, len(strings), AT_ONCE))
+        return {string for part in parts for string in set(part) - self.get(part).keys()}
+
     def _wait_for_the_disk(self, wait: bool) -> None:
         """Whether the commits that follow are on the disk when they return, with all before them."""
         if wait != self._waits:

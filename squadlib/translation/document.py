@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import TextIO
 
 from squadlib.files import JsonObject
 from squadlib.sentences import MAX_SENTENCE_CHARS, split_sentences
-from squadlib.translation.cache import Cache
 from squadlib.translation.context import in_context
+
+LookUp = Callable[[list[str]], dict[str, str]]  # the translations of those strings that have one: Cache.get
 
 
 class Wanted:
@@ -18,24 +20,23 @@ class Wanted:
         self.document, self.answers_in_context = document, answers_in_context
         self.first = strings_by_paragraph(document, answers=not answers_in_context)
 
-    def second(self, targets: dict[str, str]) -> tuple[list[list[str]], int]:
-        """(the answers in their sentences; how many wait for their sentence's translation), by what is known."""
-        return answers_by_paragraph(self.document, targets) if self.answers_in_context else ([], 0)
+    def second(self, look_up: LookUp) -> tuple[list[list[str]], int]:
+        """(the answers in their sentences; how many wait for their sentence's translation)."""
+        return answers_by_paragraph(self.document, look_up) if self.answers_in_context else ([], 0)
 
-    def strings(self, cache: Cache) -> tuple[list[str], int]:
+    def strings(self, look_up: LookUp) -> tuple[list[str], int]:
         """(all that can be asked by now; how many answers wait for their sentence's translation)."""
-        strings = flat(self.first)
-        answers, waiting = self.second(cache.get(strings) if self.answers_in_context else {})
-        return [*dict.fromkeys(strings + flat(answers))], waiting
+        answers, waiting = self.second(look_up)
+        return [*dict.fromkeys(flat(self.first) + flat(answers))], waiting
 
 
 def flat(groups: list[list[str]]) -> list[str]:
     return [string for group in groups for string in group]
 
 
-def without(groups: list[list[str]], known: dict[str, str]) -> list[list[str]]:
-    """The groups less the strings whose translation is known."""
-    return [[string for string in group if string not in known] for group in groups]
+def only(groups: list[list[str]], strings: set[str]) -> list[list[str]]:
+    """Of the groups the strings that are wanted."""
+    return [[string for string in group if string in strings] for group in groups]
 
 
 def strings_of(text: str, *, sentences: bool = False) -> list[str]:
@@ -45,7 +46,8 @@ def strings_of(text: str, *, sentences: bool = False) -> list[str]:
     """
     if sentences or len(text) > MAX_SENTENCE_CHARS:
         return [" ".join(text[start:end].split()) for start, end in split_sentences(text)]
-    return [" ".join(text.split())] if text.strip() else []
+    string = " ".join(text.split())
+    return [text if string == text else string] if string else []  # the document's own text needs no more memory
 
 
 def strings_by_paragraph(document: JsonObject, *, answers: bool = True) -> list[list[str]]:
@@ -67,7 +69,7 @@ def _answers(paragraph: JsonObject) -> list[JsonObject]:
     return [answer for qa in paragraph["qas"] if not qa["is_impossible"] for answer in qa["answers"]]
 
 
-def answers_by_paragraph(document: JsonObject, targets: dict[str, str]) -> tuple[list[list[str]], int]:
+def answers_by_paragraph(document: JsonObject, look_up: LookUp) -> tuple[list[list[str]], int]:
     """(as strings_by_paragraph, the answers in their sentences; how many wait for their sentence's translation)."""
     seen: set[str] = set()
     waiting: set[str] = set()
@@ -75,6 +77,7 @@ def answers_by_paragraph(document: JsonObject, targets: dict[str, str]) -> tuple
     for article in document["data"]:
         for paragraph in article["paragraphs"]:
             sentences = sentences_of(paragraph["context"])
+            targets = look_up([source for _, _, source in sentences])
             found = [answer_strings(a, paragraph["context"], sentences, targets) for a in _answers(paragraph)]
             if None in found:  # which ones, is told by sentences that stand for their own translations
                 own = {source: source for _, _, source in sentences}
@@ -113,20 +116,27 @@ def answer_strings(answer: JsonObject, context: str, sentences: Sentences, targe
 
 
 def translated_document(
-    document: JsonObject, targets: dict[str, str], info: JsonObject, *, answers_in_context: bool = False
+    document: JsonObject, look_up: LookUp, info: JsonObject, *, answers_in_context: bool = False
 ) -> JsonObject:
-    """The document with context_t, sentences, question_t and iso_t beside the source texts; None where missing."""
-    articles = []
-    for article in document["data"]:
-        paragraphs = []
-        for paragraph in article["paragraphs"]:
-            context_t, sentences = translate_context(paragraph["context"], targets)
-            sources = sentences_of(paragraph["context"]) if answers_in_context else None
-            qas = [_translated_question(qa, paragraph["context"], sources, targets) for qa in paragraph["qas"]]
-            texts = {"context": paragraph["context"], "context_t": context_t, "sentences": sentences}
-            paragraphs.append({**texts, **{k: v for k, v in paragraph.items() if k not in texts}, "qas": qas})
-        articles.append({**article, "paragraphs": paragraphs})
+    """The document with context_t, sentences, question_t and iso_t beside the source texts; None where missing.
+
+    "data" makes its articles one by one, so that they need not be in memory all at once.
+    """
+    articles = (_translated_article(article, look_up, answers_in_context) for article in document["data"])
     return {"version": document.get("version", "2.0"), "translation": info, **document, "data": articles}
+
+
+def _translated_article(article: JsonObject, look_up: LookUp, answers_in_context: bool) -> JsonObject:
+    wanted = Wanted({"data": [article]}, answers_in_context=answers_in_context)
+    targets = look_up(wanted.strings(look_up)[0])
+    paragraphs = []
+    for paragraph in article["paragraphs"]:
+        context_t, sentences = translate_context(paragraph["context"], targets)
+        sources = sentences_of(paragraph["context"]) if answers_in_context else None
+        qas = [_translated_question(qa, paragraph["context"], sources, targets) for qa in paragraph["qas"]]
+        texts = {"context": paragraph["context"], "context_t": context_t, "sentences": sentences}
+        paragraphs.append({**texts, **{k: v for k, v in paragraph.items() if k not in texts}, "qas": qas})
+    return {**article, "paragraphs": paragraphs}
 
 
 def translate_context(context: str, targets: dict[str, str]) -> tuple[str | None, list[list[int | None]]]:

@@ -300,7 +300,7 @@ class WebRun:
                 self.canaries.lost_lines += 1
                 if not self.canaries.keeps_lines:
                     logger.warning("the server does not keep line breaks (%s): one string a request", fault)
-            elif isinstance(fault, BadText) and self.settings.max_strings == 1 and not self.canaries.targets:
+            elif isinstance(fault, BadText) and self.settings.max_strings == 1:
                 self.canaries.refused(fault)
             else:
                 self.pace.block(fault, sent_at)

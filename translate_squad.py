@@ -142,8 +142,8 @@ def defaults(flag: str) -> str:
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Translate a SQuAD v1.1 or v2.0 file. Stop it at any time: the same command goes on from there.",
-        epilog="Exit codes: 0 done, 1 bad data, 2 wrong flags, 75 blocked for too long (run it again later), "
-        "130 Ctrl-C, 143 SIGTERM.",
+        epilog="Exit codes: 0 done, 1 bad data, 2 wrong flags, 75 blocked for too long or quota used up (run it "
+        "again later), 130 Ctrl-C, 143 SIGTERM.",
         allow_abbrev=False,
     )
     add = parser.add_argument_group("data").add_argument

@@ -203,15 +203,20 @@ def end_after_steps(warmup: int, steps: int, result: Path) -> None:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def legacy_python() -> Path:
-    """The Python of the environment with the old library, which is made first where it is missing."""
-    python, done = LEGACY_ENV / "bin" / "python", LEGACY_ENV / "complete"
+def make_environment(folder: Path, packages: Iterable[str]) -> Path:
+    """The Python of an environment with those packages, which is made first where it is missing."""
+    python, done = folder / "bin" / "python", folder / "complete"
     if not done.exists():
-        print(f"making {LEGACY_ENV} …", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", str(LEGACY_ENV)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *LEGACY_PACKAGES], check=True)
+        print(f"making {folder} …", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *packages], check=True)
         done.touch()
     return python
+
+
+def legacy_python() -> Path:
+    """The Python of the environment with the old library."""
+    return make_environment(LEGACY_ENV, LEGACY_PACKAGES)
 
 
 @contextlib.contextmanager

@@ -12,8 +12,8 @@ import subprocess
 import sys
 
 import pytest
-from chat_server import ChatServer
 from conftest import ROOT
+from translation_server import TranslationServer
 
 import run_squad
 
@@ -50,7 +50,7 @@ def environment():
     """With a chat server in place of a real one, which knows the sample's translations."""
     lines = (ROOT / "sample" / "memory_en_nl.jsonl").read_text(encoding="utf-8").splitlines()
     targets = {entry["source"]: entry["target"] for entry in map(json.loads, lines)}
-    with ChatServer(targets=targets) as server:
+    with TranslationServer("openai", key=None, targets=targets) as server:
         yield {**os.environ, **server.env}
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from chat_server import MODEL, completion, string_of
 from conftest import run_script
-from translation_server import reverse_words
+from translation_server import MODEL, completion, reverse_words, string_of
 from translations import assert_all_right, small_document, write
 
 from squadlib.translation import chat_batch

@@ -6,9 +6,8 @@ import json
 import re
 
 import pytest
-from chat_server import CHAT_FAULTS, HARMLESS, KEY, MODEL, ChatServer, completion, string_of
 from conftest import run_script
-from translation_server import reverse_words
+from translation_server import KEY, MODEL, TranslationServer, completion, faults_of, reverse_words, string_of
 from translations import all_strings, assert_all_right, make_document, run_translate, small_document, stored_strings
 
 from squadlib.console import SquadError
@@ -22,7 +21,7 @@ CHAT = ("--backend", "openai", "--model_name_or_path", MODEL)
 
 @pytest.fixture
 def server():
-    with ChatServer() as server:
+    with TranslationServer("openai", key=None) as server:
         yield server
 
 
@@ -249,7 +248,7 @@ def test_a_file_is_translated_sentence_by_sentence_then_answers_in_their_sentenc
 
 def test_answers_alone_are_asked_as_everything_else_and_share_the_sentences_of_the_cache(tmp_path, server):
     run_translate(tmp_path, *CHAT, env=server.env)
-    server.asked.clear()
+    server.queries.clear()
     process, translated = run_translate(tmp_path, *CHAT, "--answers_alone", env=server.env)
     assert process.returncode == 0, process.stderr
     assert_all_right(translated)
@@ -258,28 +257,7 @@ def test_answers_alone_are_asked_as_everything_else_and_share_the_sentences_of_t
     }  # fmt: skip
 
 
-WAITS = ("429", "429_wait_1s", "503")
-
-
-@pytest.mark.parametrize("fault", [fault for fault in CHAT_FAULTS if fault not in ("hang", "quota")])
-def test_a_single_fault_is_survived(fault, tmp_path, server):
-    server.script.extend(["ok"] * 3 + [fault])  # the control sentences, then the first string
-    process, translated = run_translate(tmp_path, *CHAT, "--workers", 2, env=server.env)
-    assert process.returncode == 0, process.stderr
-    assert_all_right(translated)
-    assert bool(re.search("1 × (Blocked|Hiccup|BadText)", process.stderr)) == (fault not in HARMLESS)
-    assert ("waiting" in process.stderr) == (fault in WAITS)
-
-
-def test_a_server_that_hangs_is_asked_again(tmp_path, server):
-    server.script.extend(["ok"] * 3 + ["hang"])
-    process, translated = run_translate(tmp_path, *CHAT, "--timeout", 0.3, "--workers", 4, env=server.env)
-    assert process.returncode == 0, process.stderr
-    assert "1 × Hiccup" in process.stderr
-    assert_all_right(translated)
-
-
-@pytest.mark.parametrize("fault", ["400", "422", "empty", "cut", "refusal", "label", "note", "echo", "not_json"])
+@pytest.mark.parametrize("fault", ["400", "422", "empty", "cut", "refusal", "label", "note", "echo", "no_json"])
 def test_a_text_that_always_fails_costs_only_itself_and_its_answers(fault, tmp_path, server):
     server.poison["burned down twice"] = fault
     process, translated = run_translate(tmp_path, *CHAT, env=server.env)
@@ -295,8 +273,8 @@ def test_a_text_that_always_fails_costs_only_itself_and_its_answers(fault, tmp_p
 
 
 def test_no_string_is_wrong_under_many_faults_with_many_workers(tmp_path):
-    faults = [fault for fault in CHAT_FAULTS if fault not in ("429_wait_1s", "hang", "quota")]
-    with ChatServer(fault_rate=0.3, faults=faults, seed=2) as server:
+    faults = set(faults_of("openai")) - {"429_wait_1s", "429_wait_1h", "hang", "drip", "quota", "nonsense"}
+    with TranslationServer("openai", key=None, fault_rate=0.3, faults=sorted(faults), seed=2) as server:
         process, translated = run_translate(
             tmp_path, *CHAT, "--workers", 16, document=make_document(40), env=server.env
         )
@@ -324,7 +302,7 @@ def test_threads_and_connections_live_on(tmp_path, server):
 
 def test_a_refused_key_is_one_sentence_and_shown_nowhere(tmp_path):
     wrong = "sk-wrong-and-secret"
-    with ChatServer(needs_key=True) as server:
+    with TranslationServer("openai") as server:
         process, translated = run_translate(tmp_path, *CHAT, env={**server.env, "OPENAI_API_KEY": wrong})
         assert process.returncode == 1 and translated is None
         assert "the key was refused; set OPENAI_API_KEY" in process.stderr and wrong not in process.stderr
@@ -339,13 +317,6 @@ def test_a_wrong_model_is_one_sentence_at_once(tmp_path, server):
     process, _ = run_translate(tmp_path, "--backend", "openai", "--model_name_or_path", "absent", env=server.env)
     assert process.returncode == 1 and "The model `absent` does not exist" in process.stderr
     assert "correct --base_url or the model's name" in process.stderr
-
-
-def test_a_used_up_quota_is_no_block(tmp_path, server):
-    server.script.extend(["ok"] * 3 + ["quota"])
-    process, _ = run_translate(tmp_path, *CHAT, env=server.env)
-    assert process.returncode == 75 and "You exceeded your current quota" in process.stderr
-    assert "waiting" not in process.stderr
 
 
 @pytest.mark.parametrize(

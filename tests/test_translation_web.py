@@ -8,7 +8,7 @@ import time
 from email.utils import formatdate
 
 import pytest
-from translation_server import ALL_FAULTS, reverse_words
+from translation_server import faults_of, reverse_words
 from translations import assert_all_right, make_document, run_translate, stored_strings
 
 from squadlib.translation.canaries import CANARIES
@@ -96,7 +96,7 @@ REACTIONS = {  # what the page does -> what the run calls it
 
 
 def test_every_fault_of_the_stand_in_has_its_reaction():
-    assert {*REACTIONS, "429_wait_1h"} == set(ALL_FAULTS)
+    assert {*REACTIONS, "429_wait_1h"} == set(faults_of("page"))
 
 
 @pytest.mark.parametrize(("fault", "reaction"), REACTIONS.items())
@@ -187,7 +187,7 @@ def test_doubtful_answers_of_a_server_without_line_breaks_are_forgotten_and_aske
 
 
 def test_no_string_is_wrong_under_many_faults_with_several_workers(tmp_path, serve_translations):
-    faults = [fault for fault in ALL_FAULTS if fault not in ("429_wait_1s", "429_wait_1h", "hang", "drip")]
+    faults = [fault for fault in faults_of("page") if fault not in ("429_wait_1s", "429_wait_1h", "hang", "drip")]
     server = serve_translations(fault_rate=0.4, faults=faults, seed=3)
     process, translated = run_translate(tmp_path, "--workers", 4, document=make_document(60), env=server.env)
     assert process.returncode == 0, process.stderr

@@ -114,6 +114,15 @@ class JsonServer:
         return connection.post(head, raw)
 
 
+def list_of_texts(texts: Any, strings: list[str]) -> list[str]:
+    """The texts of an answer, a line each; raises a Fault unless there is one for each of the strings."""
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise Hiccup("an answer without a list of texts")
+    if len(texts) != len(strings):
+        raise BadText(f"{len(texts)} texts came back for {len(strings)}")
+    return [" ".join(text.split()) for text in texts]
+
+
 def key_from_environment(variable: str) -> str | None:
     """The key of a service; None where there is none. A key never stands in a flag, where other users see it."""
     key = os.environ.get(variable, "").strip()

@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 from squadlib.console import SquadError
 from squadlib.translation.chat import ChatSettings
+from squadlib.translation.deepl import DeepLSettings
 from squadlib.translation.engines import Backend, ModelSettings, ServerSettings
+from squadlib.translation.libretranslate import LibreTranslateSettings
 from squadlib.translation.memory import MemorySettings
 from squadlib.translation.web import WebSettings
 
@@ -36,6 +38,10 @@ ENGINES = {
     "hf": Engine("a local model", ModelSettings, "transformers_model.HfBackend", ("model_name_or_path",)),
     "ct2": Engine(
         "the same through CTranslate2", ModelSettings, "ctranslate2_model.Ct2Backend", ("model_name_or_path",)
+    ),
+    "deepl": Engine("DeepL", DeepLSettings, "deepl.DeepLBackend", takes=("base_url",)),
+    "libretranslate": Engine(
+        "a LibreTranslate server", LibreTranslateSettings, "libretranslate.LibreTranslateBackend", ("base_url",)
     ),
     "memory": Engine("a file", MemorySettings, "memory.MemoryBackend", ("memory_file",)),
 }

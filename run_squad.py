@@ -219,7 +219,7 @@ def check_args(args: argparse.Namespace) -> list[str]:
     for flag in f"{positive} per_gpu_eval_batch_size gradient_accumulation_steps".split():
         if getattr(args, flag) < 1:
             faults.append(f"--{flag} {getattr(args, flag)} must be at least 1")
-    faults += check_ranges(args) + check_window_flags(args) + check_output_dir(args)
+    faults += check_encoding(args) + check_ranges(args) + check_window_flags(args) + check_output_dir(args)
     if args.bf16 and args.fp16:
         faults.append("--bf16 and --fp16 exclude each other; take --bf16 where the device has it")
     if bool(args.server_ip) != bool(args.server_port):
@@ -264,6 +264,12 @@ def check_answering(args: argparse.Namespace) -> list[str]:
     if not args.question.strip() or args.context == "":
         faults.append("--question and --context must not be empty")
     return faults
+
+
+def check_encoding(args: argparse.Namespace) -> list[str]:
+    texts = [(flag, value) for flag, value in vars(args).items() if isinstance(value, str)]
+    odd = [(flag, value) for flag, value in texts if value != value.encode(errors="replace").decode()]
+    return [f"--{flag} {value!r} is not UTF-8, which model card and logs are; give it in UTF-8" for flag, value in odd]
 
 
 def check_ranges(args: argparse.Namespace) -> list[str]:

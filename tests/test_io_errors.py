@@ -9,6 +9,8 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -278,6 +280,18 @@ def failing_ends(command: str, failing: Failing, capfd) -> bool:
     last = said.splitlines()[-1]
     assert "Input/output error" in last and "free some" not in last and " output: " not in last, said
     return False
+
+
+@pytest.mark.parametrize("command", ["translate", "clean", "answer", "evaluate"])
+def test_a_full_disk_under_standard_output_is_one_sentence(command, here):
+    script, argv = COMMANDS[command]
+    argv = argv[:2] if command == "evaluate" else argv  # the others go into files
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    line = [sys.executable, SCRIPTS[script].__file__, *map(str, argv)]
+    with open("/dev/full", "w") as full:
+        process = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True, env=buffered)
+    assert "Traceback" not in process.stderr and "Exception ignored" not in process.stderr, process.stderr
+    assert process.returncode == 1 and process.stderr.count("output: no space left for writing") == 1
 
 
 @pytest.mark.parametrize(

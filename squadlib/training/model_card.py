@@ -87,8 +87,7 @@ def model_card(
     command: lines of a shell. files: examples by path, the training file's first. benchmark: makes the Markdown table
     of results by model name.
     """
-    name = os.path.basename(os.path.abspath(settings.output_dir)).encode(errors="replace").decode()
-    base = settings.model_name_or_path
+    name, base = os.path.basename(os.path.abspath(settings.output_dir)), settings.model_name_or_path
     on_hub = not os.path.exists(base)
     rows: list[Row] = []
     for path, examples in files.items():

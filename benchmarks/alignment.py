@@ -1,11 +1,12 @@
 """How well clean_squad.py finds answers again: the ladder from literal search to word alignment, on sets with gold.
 
-    python benchmarks/alignment.py                                     # the ladder on ../shared/data/mt_en_es_tune.json
+    python benchmarks/alignment.py                                     # the ladder on mt_en_es_tune.json
     python benchmarks/alignment.py --data_file other.json --ablations  # another set, and what each part is worth
     python benchmarks/alignment.py --stress                            # XQuAD: isolated answers damaged, or none at all
     python benchmarks/alignment.py --full_size                         # time and memory at the size of SQuAD train
 
-A set is a file as translate_squad.py writes it with `gold` ({"answer_start", "text"} or null) in each answer.
+A set, of $SQUAD_TEST_DATA, is a file as translate_squad.py writes it with `gold` ({"answer_start", "text"} or null) in
+each answer.
 
 questions   answerable questions with at least one answer found, %
 answers     answers found, % of those with a gold span; the next three are of these
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import re
 import resource
@@ -52,7 +54,7 @@ from squadlib.cleaning.translated_document import (  # noqa: E402
 )
 from squadlib.cleaning.word_alignment import WordAligner  # noqa: E402
 
-SHARED_DATA = ROOT.parent / "shared" / "data"
+DATA = Path(os.environ.get("SQUAD_TEST_DATA", "."))
 ARTICLES = (
     {"a", "an", "the", "de", "het", "een", "el", "la", "los", "las", "lo", "un", "una", "unos", "unas", "al", "del"}
     | {"der", "die", "das", "dem", "den", "des", "ein", "eine", "einen", "einem", "einer", "eines", "le", "les", "une"}
@@ -308,7 +310,7 @@ def damage(text: str, source: str, words: list[str], rng: random.Random) -> str 
 def read_xquad(language: str, isolated: Callable[[str, str], str | None]) -> list[GoldParagraph]:
     """XQuAD from English, without sentence map; isolated(gold text, source text) makes each iso_t."""
     english, other_language = (
-        json.loads((SHARED_DATA / f"xquad.{lang}.json").read_text("utf-8"))["data"] for lang in ("en", language)
+        json.loads((DATA / f"xquad.{lang}.json").read_text("utf-8"))["data"] for lang in ("en", language)
     )
     document: JsonObject = {"data": []}
     for source, target in zip(english, other_language, strict=True):
@@ -327,7 +329,7 @@ def read_xquad(language: str, isolated: Callable[[str, str], str | None]) -> lis
 
 
 def print_stress() -> None:
-    german = json.loads((SHARED_DATA / "xquad.de.json").read_text("utf-8"))["data"]
+    german = json.loads((DATA / "xquad.de.json").read_text("utf-8"))["data"]
     words = [word for article in german for p in article["paragraphs"] for word in p["context"].split()]
     rng = random.Random(1)
     print_ladder("XQuAD en-de, damaged iso_t", read_xquad("de", lambda gold, source: damage(gold, source, words, rng)))
@@ -426,7 +428,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--data_file", default=str(SHARED_DATA / "mt_en_es_tune.json"), help="set with gold spans")
+    parser.add_argument("--data_file", default=str(DATA / "mt_en_es_tune.json"), help="set with gold spans")
     parser.add_argument("--ablations", action="store_true", help="also what each part is worth, and each threshold")
     parser.add_argument(
         "--stress", action="store_true", help="also XQuAD, with damaged, without and with true isolated answers"

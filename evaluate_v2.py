@@ -826,6 +826,14 @@ def print_results(args: argparse.Namespace, results: dict[str, Results], tables:
     sys.stdout.flush()
 
 
+def flush_or_drop_stdout() -> None:
+    """What nobody takes goes nowhere: the interpreter must not try again at exit, and tell of it."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main(argv: list[str] | None = None) -> int:
     try:
         parser = build_parser()
@@ -846,12 +854,13 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped by Ctrl-C", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # `| head` closed our stdout; the interpreter must not flush it again at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # `| head` closed our stdout
+        flush_or_drop_stdout()
         return EXIT_BROKEN_PIPE
     except SquadError as error:
         fault = str(error)
     except OSError as error:
+        flush_or_drop_stdout()
         fault = describe_os_error(error)
     except ModuleNotFoundError as error:  # what only some flags need is imported where it is used
         fault = f"a flag of this command needs {error.name}; run `pip install {error.name}` or leave it out"

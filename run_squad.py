@@ -247,7 +247,8 @@ def check_args(args: argparse.Namespace) -> list[str]:
     for flag in f"{positive} per_gpu_eval_batch_size gradient_accumulation_steps".split():
         if getattr(args, flag) < 1:
             faults.append(f"--{flag} {getattr(args, flag)} must be at least 1")
-    faults += check_files(args) + check_ranges(args) + check_window_flags(args) + check_output_folder(args)
+    faults += check_encoding(args) + check_files(args) + check_ranges(args)
+    faults += check_window_flags(args) + check_output_folder(args)
     if args.bf16 and args.fp16:
         faults.append("--bf16 and --fp16 exclude each other; take --bf16 where the device has it")
     if bool(args.server_ip) != bool(args.server_port):
@@ -320,6 +321,17 @@ def check_files(args: argparse.Namespace) -> list[str]:
         except SquadError as error:
             faults.append(f"{flag}: {error}")
     return faults
+
+
+def check_encoding(args: argparse.Namespace) -> list[str]:
+    texts = [
+        (flag, text)
+        for flag, value in vars(args).items()
+        for text in (value if isinstance(value, list) else [value])
+        if isinstance(text, str)
+    ]
+    odd = [(flag, value) for flag, value in texts if value != value.encode(errors="replace").decode()]
+    return [f"--{flag} {value!r} is not UTF-8, which model card and logs are; give it in UTF-8" for flag, value in odd]
 
 
 def check_ranges(args: argparse.Namespace) -> list[str]:

@@ -5,7 +5,8 @@
     python benchmarks/alignment.py --stress                            # XQuAD: isolated answers damaged, or none at all
     python benchmarks/alignment.py --full_size                         # time and memory at the size of SQuAD train
 
-A set is a file as translate_squad.py writes it with `gold` ({"answer_start", "text"} or null) in each answer.
+A set, of $SQUAD_TEST_DATA, is a file as translate_squad.py writes it with `gold` ({"answer_start", "text"} or null) in
+each answer.
 
 questions   answerable questions with at least one answer found, %
 answers     answers found, % of those with a gold span; the next three are of these

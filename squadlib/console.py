@@ -66,10 +66,11 @@ def script_main(main: Callable[..., int]) -> Callable[..., int]:
         except KeyboardInterrupt:
             logger.error("stopped by Ctrl-C")
             return EXIT_INTERRUPTED
-        except BrokenPipeError:  # `| head` closed our stdout; the interpreter must not flush it again at exit
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except BrokenPipeError:  # `| head` closed our stdout
+            flush_or_drop_stdout()
             return EXIT_BROKEN_PIPE
         except OSError as error:
+            flush_or_drop_stdout()
             logger.error("%s", describe_os_error(error))
             return EXIT_BAD_DATA
         except (MemoryError, RecursionError) as error:
@@ -79,6 +80,14 @@ def script_main(main: Callable[..., int]) -> Callable[..., int]:
             _on_sigterm(signal.SIG_DFL)
 
     return wrapper
+
+
+def flush_or_drop_stdout() -> None:
+    """What nobody takes goes nowhere: the interpreter must not try again at exit, and tell of it."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _on_sigterm(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
@@ -159,6 +168,6 @@ def run_and_exit(main: Callable[[], int]) -> NoReturn:
     except SystemExit as end:  # the parser's, or the one after a signal
         code = end.code if isinstance(end.code, int) else EXIT_OK
     logging.shutdown()
-    sys.stdout.flush()
+    flush_or_drop_stdout()
     sys.stderr.flush()
     os._exit(code)

@@ -22,6 +22,7 @@ from squadlib.console import NO_SPACE, SquadError, describe_os_error
 
 JsonObject = dict[str, Any]  # as parsed
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # as JSON writes one: half of a pair, or one of its two
+MAX_DEPTH = 100  # of JSON, whose writer gives up at about 1,000; a SQuAD file has 9 levels
 BROKEN_DISK = {errno.EIO} | NO_SPACE  # other errors of syncing a folder: it cannot be done here
 LOCK_FILE = ".run_squad.lock"  # in an output_dir; it stays there, empty
 
@@ -188,6 +189,7 @@ def parse_json(text: str, place: str) -> Any:
         return value
 
     content = json.loads(text, parse_constant=_refuse_constant, parse_float=parse_float)
+    _refuse_deep(content)
     if infinite or SURROGATE.search(text):
         _refuse_unwritable(content, place)
     return content
@@ -197,6 +199,15 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
 
 
+def _refuse_deep(content: Any) -> None:
+    level = [content]
+    for _ in range(MAX_DEPTH):
+        below = (node.values() if isinstance(node, dict) else node for node in level if isinstance(node, (dict, list)))
+        level = [node for nodes in below for node in nodes]
+    if level:
+        raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep")
+
+
 def _refuse_unwritable(content: Any, place: str) -> None:
     stack = [("", content)]
     while stack:
@@ -204,16 +215,17 @@ def _refuse_unwritable(content: Any, place: str) -> None:
         if isinstance(node, float) and math.isinf(node):
             raise SquadError(f"{place}: {where} is a number too large to be stored; correct it")
         if isinstance(node, str):
-            _refuse_half_pair(node, f"{place}: {where or 'the text'}")
+            refuse_half_pair(node, f"{place}: {where or 'the text'}")
         elif isinstance(node, dict):
             for key in node:
-                _refuse_half_pair(key, f"{place}: a key of {where or 'the document'}")
+                refuse_half_pair(key, f"{place}: a key of {where or 'the document'}")
             stack += [(f"{where}.{key}".lstrip("."), value) for key, value in reversed(node.items())]
         elif isinstance(node, list):
             stack += [(f"{where}[{index}]", node[index]) for index in reversed(range(len(node)))]
 
 
-def _refuse_half_pair(text: str, place: str) -> None:
+def refuse_half_pair(text: str, place: str) -> None:
+    """Raise SquadError for text that is no Unicode, which neither files nor tokenizers take."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -156,6 +156,18 @@ def write_small_squad(path: Path, num_questions: int = 14) -> Path:
     return path
 
 
+def as_lines(document: dict[str, Any]) -> str:
+    """A SQuAD document as a hub publishes it: a question a line."""
+    lines = []
+    for article in document["data"]:
+        for paragraph in article["paragraphs"]:
+            for qa in paragraph["qas"]:
+                answers = {key: [answer[key] for answer in qa["answers"]] for key in ("text", "answer_start")}
+                row = {"id": qa["id"], "context": paragraph["context"], "question": qa["question"], "answers": answers}
+                lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+    return "".join(lines)
+
+
 def weights(folder: Path) -> dict[str, bytes]:
     """The bits of every parameter in a model folder."""
     from safetensors.numpy import load_file

@@ -83,6 +83,10 @@ def example_of(qa, context):
     [
         (lambda qa: qa({"question": "", "context": "x"}), "not empty"),
         (lambda qa: qa({"question": "x"}), "1 questions, but 0 contexts"),
+        (
+            lambda qa: qa({"question": "Wh\ud800?", "context": "x"}),
+            "number 1: the question holds half a surrogate pair",
+        ),
         (lambda qa: qa(["x", "y"]), "give questions as"),
         (lambda qa: qa(question=["x", "y"], context=["z"]), "2 questions, but 1 contexts"),
         (lambda qa: qa("x", "y", top_k=0), "top_k is 0"),

@@ -215,6 +215,7 @@ BAD_FLAGS = {
     "--output_dir FILE/sub": "is a file; name a folder",
     "--output_dir FULL": "has files; add --overwrite_output_dir",
     "--server_ip 127.0.0.1": "--server_ip and --server_port belong together",
+    "--train_file tr\udcff.json": "--train_file 'tr\\udcff.json' is not UTF-8, which model card and logs are",
 }
 
 

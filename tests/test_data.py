@@ -68,6 +68,14 @@ def test_whole_surrogate_pairs_and_their_names_in_texts_are_let_in(tmp_path):
     assert load_squad(str(path))["note"] == document["note"]
 
 
+@pytest.mark.parametrize("depth", [150, 700, 1200, 5000, 100_000])
+def test_what_is_nested_deeper_than_json_can_be_written_is_refused_at_the_start(depth, tmp_path):
+    path = tmp_path / "source.json"  # from Python 3.12 on the reader goes deeper than the writer
+    path.write_text(json.dumps({**small_document(), "note": "HERE"}).replace('"HERE"', "[" * depth + "]" * depth))
+    with pytest.raises(SquadError, match=r"source.json: not usable JSON: "):
+        load_squad(str(path))
+
+
 @pytest.mark.parametrize(("line", "where"), [('"title": "\\ud800", ', "title"), ('"n": -1e400, ', "n")])
 def test_lines_of_json_are_refused_by_line_and_place(line, where, tmp_path):
     rest = '"context": "Spaarne", "question": "What?", "answers": {"text": [], "answer_start": []}}'

@@ -5,21 +5,25 @@ from __future__ import annotations
 import builtins
 import errno
 import functools
+import gzip
 import json
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from processes import TINY_BERT, flags, write_small_squad
+from processes import TINY_BERT, as_lines, flags, write_small_squad
 
 import clean_squad
 import evaluate_v2
 import run_squad
 import translate_squad
 from squadlib.console import SquadError
+from squadlib.data import load_squad
 from squadlib.training.checkpoints import load_checkpoint, newest_checkpoint, remove_old_checkpoints
 
 SAMPLE, MEMORY = ROOT / "sample" / "sample-v2.0.json", ROOT / "sample" / "memory_en_nl.jsonl"
@@ -34,6 +38,8 @@ def world(tmp_path_factory):
     write_small_squad(folder / "data.json", 8)
     rows = [json.dumps({"question": f"Who is {n}?", "context": "It is Anna."}) + "\n" for n in range(9)]
     (folder / "questions.jsonl").write_text("".join(rows))
+    (folder / "context.txt").write_text("It is Anna.")
+    (folder / "rows.jsonl.gz").write_bytes(gzip.compress(as_lines(load_squad(str(folder / "data.json"))).encode()))
     shutil.copy(SAMPLE, folder / "source.json")
     shutil.copy(MEMORY, folder / "memory.jsonl")
     shutil.copytree(TINY_BERT, folder / "model")
@@ -45,6 +51,8 @@ def world(tmp_path_factory):
             assert SCRIPTS[script].main(argv) == 0
         for name in ("predictions_", "null_odds_", "nbest_predictions_"):
             shutil.copy(folder / "out" / f"{name}.json", folder / f"{name}.json")
+        predictions = json.loads((folder / "predictions_.json").read_text())
+        (folder / "na_probs.json").write_text(json.dumps(dict.fromkeys(predictions, 0.5)))
     finally:
         os.chdir(before)
     return folder
@@ -65,6 +73,9 @@ COMMANDS = {
         "--model_type bert --model_name_or_path out --do_eval --predict_file data.json --output_dir out --no_cuda "
         "--max_seq_length 64 --doc_stride 32 --max_query_length 12".split(),
     ),
+    "answer from a text": ("run", [*PREDICT, "--question", "Who is it?", "--context_file", "context.txt"]),
+    "train on rows": ("run", [*TRAIN, "--train_file", "rows.jsonl.gz"]),
+    "evaluate rows": ("evaluate", ["rows.jsonl.gz", "predictions_.json", "--na-prob-file", "na_probs.json"]),
     "evaluate": (
         "evaluate",
         "data.json predictions_.json --null-odds-file null_odds_.json --nbest-file nbest_predictions_.json "
@@ -126,6 +137,9 @@ READERS = [
     ("resume", "out/checkpoint-1/training_args.json"),
     ("resume", "out/checkpoint-1/optimizer.safetensors"),
     ("resume", "out/checkpoint-1/model.safetensors"),
+    ("train on rows", "rows.jsonl.gz"),
+    ("evaluate rows", "rows.jsonl.gz"),
+    ("evaluate rows", "na_probs.json"),
     ("evaluate", "data.json"),
     ("evaluate", "predictions_.json"),
     ("evaluate", "null_odds_.json"),
@@ -141,6 +155,18 @@ def test_a_file_that_cannot_be_read_whole_is_one_sentence(command, name, fault, 
     said = ends_with_one_sentence(command, capfd)
     assert name in said or os.path.dirname(name) in said.split(": ")[0], said
     assert contents(here) == before
+
+
+def test_a_context_that_cannot_be_read_is_one_sentence(here, capfd):
+    unreadable(here / "context.txt")
+    assert "context.txt: cannot be read" in ends_with_one_sentence("answer from a text", capfd)
+
+
+def test_an_old_card_that_cannot_be_read_is_kept_and_ends_no_run(here, capfd):
+    unreadable(here / "out/README.md")
+    assert run_squad.main(COMMANDS["train"][1]) == 0
+    assert "README.md was edited or is not ours, so it is kept" in capfd.readouterr().err
+    assert (here / "out/README.md").is_symlink() and (here / "out/README.generated.md").is_file()
 
 
 def test_a_vocabulary_that_cannot_be_read_is_one_sentence(here, capfd):
@@ -278,6 +304,18 @@ def failing_ends(command: str, failing: Failing, capfd) -> bool:
     last = said.splitlines()[-1]
     assert "Input/output error" in last and "free some" not in last and " output: " not in last, said
     return False
+
+
+@pytest.mark.parametrize("command", ["translate", "clean", "answer", "evaluate"])
+def test_a_full_disk_under_standard_output_is_one_sentence(command, here):
+    script, argv = COMMANDS[command]
+    argv = argv[:2] if command == "evaluate" else argv  # the others go into files
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    line = [sys.executable, SCRIPTS[script].__file__, *map(str, argv)]
+    with open("/dev/full", "w") as full:
+        process = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True, env=buffered)
+    assert "Traceback" not in process.stderr and "Exception ignored" not in process.stderr, process.stderr
+    assert process.returncode == 1 and process.stderr.count("output: no space left for writing") == 1
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 
 import pytest
@@ -123,6 +124,14 @@ def test_odd_names_stay_valid_yaml(card_of, tmp_path, monkeypatch):
     metadata = front_matter((tmp_path / "README.md").read_text(encoding="utf-8"))
     assert metadata["license"] == odd and metadata["model-index"][0]["results"][0]["dataset"]["name"] == odd
     assert is_generated(str(tmp_path / "README.md"))
+
+
+def test_a_working_folder_that_is_not_utf8_does_not_spoil_the_card(card_of, tmp_path, monkeypatch):
+    folder = tmp_path / os.fsdecode(b"mod\xe8le")
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    write_card(str(tmp_path), card_of(MINI_SQUAD, "--output_dir", "."))
+    assert "\n# mod?le\n" in (tmp_path / "README.md").read_text(encoding="utf-8")
 
 
 def test_card_edited_by_hand_is_never_overwritten(tmp_path, caplog):

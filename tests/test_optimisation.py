@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -25,6 +27,36 @@ def test_folded_clipping_is_clipping(windows):
         assert (weights - folded[name]).abs().max() < 1e-6, name
         moved = max(moved, float((weights - start[name]).abs().max()))
     assert moved > 1e-3
+
+
+class Alone:
+    """In the place of DistributedDataParallel: the processes of a test run one after the other."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.model, self.no_sync = model, contextlib.nullcontext
+
+    def __call__(self, *args, **options):
+        return self.model(*args, **options)
+
+
+@pytest.mark.parametrize("sizes", [(4,), (3,), (4, 5), (4, 1)])
+def test_shares_of_an_uneven_batch_count_by_their_windows(windows, sizes):
+    runner = tiny_runner(windows, LONGEST)
+    cpu = torch.device("cpu")
+    updater = Updater(runner, windows, TrainingSettings("out", weight_decay=0.1), Processes(0, 1, cpu))
+    batches = [np.arange(size) + 2 * number for number, size in enumerate(sizes)]
+
+    def loss_and_gradients(rank, world):
+        updater.processes, updater.parallel = Processes(rank, world, cpu), Alone(runner.model) if world > 1 else None
+        loss = updater.gradients(batches)
+        gradients = torch.cat([parameter.grad.flatten() for parameter in updater.parameters])
+        updater.optimizer.zero_grad()
+        return loss, gradients
+
+    loss, gradients = loss_and_gradients(0, 1)
+    losses, shares = zip(*(loss_and_gradients(rank, 2) for rank in (0, 1)), strict=True)
+    assert float(sum(losses)) == pytest.approx(float(loss), rel=1e-5)
+    assert (sum(shares) / 2 - gradients).abs().max() < 1e-5 * gradients.abs().max()
 
 
 @pytest.mark.parametrize("exact", [True, False])

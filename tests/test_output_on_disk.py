@@ -126,8 +126,23 @@ def test_no_room_is_told_before_the_first_step(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
     assert run_squad.main(flags("--max_steps", 1)) == 1
-    assert "free some, raise --save_steps or set --save_total_limit 1" in capsys.readouterr().err
+    assert "free some or name an --output_dir on another disk" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists() and not (tmp_path / "out/model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("steps", "limit", "advice"),
+    [
+        ([5, 10], 0, "free some, raise --save_steps or set --save_total_limit 1"),
+        ([5, 10], 1, "free some or raise --save_steps"),
+        ([], 0, "free some or name an --output_dir on another disk"),
+    ],
+)
+def test_no_room_gives_no_advice_that_was_followed_already(tmp_path, monkeypatch, model, steps, limit, advice):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1))
+    with pytest.raises(SquadError) as error:
+        check_space(str(tmp_path), model, 1000, steps, limit)
+    assert str(error.value).endswith(f" are free; {advice}")
 
 
 def test_a_full_disk_is_told_with_what_is_needed_and_what_is_free(tmp_path, monkeypatch):

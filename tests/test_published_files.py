@@ -9,7 +9,7 @@ import logging
 
 import pytest
 from conftest import ROOT
-from processes import Run, flags
+from processes import Run, as_lines, flags
 
 from squadlib.console import SquadError
 from squadlib.data import iter_questions, load_squad, read_examples
@@ -62,17 +62,6 @@ def test_other_negative_offsets_are_still_refused(tmp_path, document):
     answerable(wrong)[0]["answers"][0]["answer_start"] = -2
     with pytest.raises(SquadError, match="answer_start -2 is negative"):
         load_squad(write(tmp_path / "wrong.json", wrong))
-
-
-def rows_of(document):
-    """The document as a hub publishes it."""
-    for paragraph, qa in iter_questions(document):
-        answers = {key: [answer[key] for answer in qa["answers"]] for key in ("text", "answer_start")}
-        yield {"id": qa["id"], "context": paragraph["context"], "question": qa["question"], "answers": answers}
-
-
-def as_lines(document):
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows_of(document))
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz", "rows.ndjson"])

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
+import contextlib
 import itertools
+import json
 import os
+import shutil
 
 import pytest
 from conftest import run_script
@@ -149,6 +153,37 @@ def test_hf_through_the_command_and_the_cache_of_another_beam_size(tiny_model, t
     dry = run_script("translate_squad.py", "--input_file", tmp_path / "source.json", "--dry_run", *args,
                      "--cache_file", tmp_path / "nl.json.cache.sqlite", "--num_beams", 2)  # fmt: skip
     assert "13 different ones, 0 of them in the cache" in dry.stdout
+
+
+def test_the_folder_of_a_translation_model_chooses_no_kernel(tiny_model, tmp_path):
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "_attn_implementation": "kernels-community/flash-attn"}))
+    backend = HfBackend(ModelSettings("hf", str(folder), "en", "nl", device="cpu"))
+    assert backend.model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("config.json", "AutoConfig", "evil.Config"),
+        ("config.json", "AutoModelForSeq2SeqLM", "evil.Config"),
+        ("tokenizer_config.json", "AutoTokenizer", ["evil.Config", "evil.Config"]),
+    ],
+)
+def test_code_that_a_translation_model_brings_does_not_run_and_is_not_asked_for(
+    tiny_model, tmp_path, monkeypatch, name, key, value
+):
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    (folder / "evil.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'ran')!r})\nclass Config: pass\n")
+    content = {**json.loads((folder / name).read_text()), "auto_map": {key: value}}
+    content |= {"model_type": "evil"} if name == "config.json" else {"tokenizer_class": "Evil"}
+    (folder / name).write_text(json.dumps(content))
+    asked = []
+    monkeypatch.setattr(builtins, "input", lambda *question: asked.append(question) or "y")
+    with contextlib.suppress(SquadError):  # what is left without the code may do
+        HfBackend(ModelSettings("hf", str(folder), "en", "nl", device="cpu"))
+    assert not asked and not (tmp_path / "ran").exists()
 
 
 def test_a_folder_without_a_model_is_one_sentence(tmp_path):

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from squadlib.console import SquadError, logger
 from squadlib.data import Example
+from squadlib.files import refuse_half_pair
 from squadlib.model.answer_spans import best_spans, characters, probabilities
 from squadlib.model.calibration import Calibration, load_calibration
 from squadlib.model.layout import LONGEST, WindowModel
@@ -319,7 +320,11 @@ def _question_examples(inputs: tuple, question: Any, context: Any) -> tuple[list
         if not isinstance(text, str) or not text:
             raise SquadError(f'each input needs a "question" and a "context" that are text and not empty, not {text!r}')
     pairs = zip(questions, contexts, strict=True)
-    return [Example(f"number {n}", q, c, (), False) for n, (q, c) in enumerate(pairs, 1)], single
+    examples = [Example(f"number {n}", q, c, (), False) for n, (q, c) in enumerate(pairs, 1)]
+    for example in examples:
+        refuse_half_pair(example.question, f"{example.qid}: the question")
+        refuse_half_pair(example.context, f"{example.qid}: the context")
+    return examples, single
 
 
 def _shorten_questions(texts: TokenisedExamples, template: PairTemplate, settings: AnswerOptions) -> TokenisedExamples:

@@ -243,10 +243,15 @@ def check_space(output_dir: str, model: PreTrainedModel, num_moments: int, steps
     new = [step for step in steps if not os.path.isdir(os.path.join(output_dir, f"checkpoint-{step}"))]
     kept = min(len(new), limit + 1) if limit else len(new)  # one more while the newest replaces the oldest
     need, free = final + kept * (final + 8 * num_moments), shutil.disk_usage(output_dir).free
+    advice = "free some, raise --save_steps or set --save_total_limit 1"
+    if limit == 1:
+        advice = "free some or raise --save_steps"
+    if not kept:
+        advice = "free some or name an --output_dir on another disk"
     if need > free:
         raise SquadError(
             f"{output_dir}: the model and {kept} checkpoints need {need / 1e9:.2f} GB, {free / 1e9:.2f} GB are free; "
-            "free some, raise --save_steps or set --save_total_limit 1"
+            f"{advice}"
         )
 
 

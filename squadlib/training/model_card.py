@@ -204,7 +204,10 @@ def write_card(output_dir: str, text: str) -> None:
 
 
 def is_generated(path: str) -> bool:
-    """Whether a card is to the byte what this script wrote."""
-    with open(path, encoding="utf-8", errors="replace", newline="") as file:
-        text, mark, digest = file.read().rpartition(CARD_END)
+    """Whether a card is to the byte what this script wrote; not one that cannot be read."""
+    try:
+        with open(path, encoding="utf-8", errors="replace", newline="") as file:
+            text, mark, digest = file.read().rpartition(CARD_END)
+    except OSError:
+        return False
     return bool(mark) and digest == f"{hashlib.sha256(text.encode()).hexdigest()} -->\n"

@@ -18,7 +18,10 @@ class LocalModel(ABC):
     def __init__(self, settings: ModelSettings) -> None:
         self.num_beams = settings.num_beams
         try:
-            self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(settings.model_name_or_path)
+            self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+                settings.model_name_or_path,
+                trust_remote_code=False,  # the library's default is to ask
+            )
             self.load(settings)
         except (OSError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]

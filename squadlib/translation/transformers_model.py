@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedModel
 
 from squadlib.translation.engines import ModelSettings
 from squadlib.translation.local_models import LocalModel
@@ -17,8 +17,12 @@ class HfBackend(LocalModel):
     def load(self, settings: ModelSettings) -> None:
         device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
         dtype = getattr(torch, settings.dtype)
-        model = AutoModelForSeq2SeqLM.from_pretrained(settings.model_name_or_path, dtype=dtype).to(device).eval()
-        self.model: PreTrainedModel = model
+        # Nothing in a model folder runs as code or chooses code, a kernel at a hub for instance.
+        config = AutoConfig.from_pretrained(settings.model_name_or_path, trust_remote_code=False)
+        config._attn_implementation = config._experts_implementation = None
+        options = {"config": config, "dtype": dtype, "trust_remote_code": False}
+        model = AutoModelForSeq2SeqLM.from_pretrained(settings.model_name_or_path, **options)
+        self.model: PreTrainedModel = model.to(device).eval()
         self._generate: Callable[..., torch.Tensor] = model.generate
         self.max_tokens = getattr(self.model.config, "max_position_embeddings", 512)
 

@@ -34,20 +34,20 @@ class Evidence(NamedTuple):
 
 
 COEFFICIENTS = Evidence(
-    wording=2.534,
-    isolated=-1.429,
-    isolated_wording=1.811,
-    reach=1.167,
-    margin=3.397,
-    answer_margin=1.113,
-    sentence=0.331,
-    figures=1.537,
-    outside=-1.851,
-    answer_length=-0.319,
-    place_length=1.350,
-    sentence_length=-0.181,
+    wording=2.186,
+    isolated=-1.331,
+    isolated_wording=1.546,
+    reach=1.960,
+    margin=3.393,
+    answer_margin=1.059,
+    sentence=0.430,
+    figures=1.397,
+    outside=-0.095,
+    answer_length=-0.408,
+    place_length=1.379,
+    sentence_length=-0.077,
 )
-INTERCEPT = -1.735
+INTERCEPT = -2.774
 
 
 def probability(evidence: Evidence) -> float:

@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 import torch
+import torch.nn.attention.varlen
 
-from squadlib.model import gpu_attention
 from squadlib.model.packing import packed_attention
 
 LENGTHS = [5, 1, 9]
@@ -46,7 +46,7 @@ def calls(monkeypatch):
         called.append(("memory-efficient", rest))
         return (attend_one_by_one(query[0], key[0], value[0], rest[1], scale)[None], None)
 
-    monkeypatch.setattr(gpu_attention, "varlen_attn", varlen)
+    monkeypatch.setattr(torch.nn.attention.varlen, "varlen_attn", varlen)
     monkeypatch.setattr(torch.ops.aten, "_flash_attention_forward", flash)
     monkeypatch.setattr(torch.ops.aten, "_efficient_attention_forward", efficient)
     return called

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.attention.varlen import varlen_attn
 
 VARLEN, FLASH, EFFICIENT = "varlen_attn", "flash", "memory-efficient"
 
@@ -33,7 +32,11 @@ def attend_on_gpu(
     kernel = choose_kernel(query.dtype, query.shape[-1], torch.cuda.get_device_capability(query.device), dropout)
     sizes = offsets, offsets, longest, longest
     if kernel == VARLEN:
-        return varlen_attn(_scaled(query, scaling), key, value, *sizes)
+        from torch.nn.attention.varlen import varlen_attn  # a second of imports that a CPU need not wait for
+
+        attended = varlen_attn(_scaled(query, scaling), key, value, *sizes)
+        assert isinstance(attended, Tensor)  # it returns more only where asked to
+        return attended
     if kernel == FLASH:
         return torch.ops.aten._flash_attention_forward(query, key, value, *sizes, dropout, False, False, scale=scaling)[
             0

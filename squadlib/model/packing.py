@@ -25,8 +25,8 @@ def packed_attention(
     if lengths is None:
         raise SquadError(f"{type(module).__name__} does not pass the sequence boundaries on")
     if offsets is not None:
-        rows = (x[0].transpose(0, 1) for x in (query, key, value))
-        return attend_on_gpu(*rows, offsets, max(lengths), dropout, scaling).unsqueeze(0), None
+        query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
+        return attend_on_gpu(query, key, value, offsets, max(lengths), dropout, scaling).unsqueeze(0), None
     if query.device.type == "cpu" and torch.is_grad_enabled():
         scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
         attended = _attend_with_gradients(query[0] * scaling, key[0], value[0], lengths, dropout)

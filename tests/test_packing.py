@@ -3,63 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 
-import pytest
 import torch
 from tiny_runs import FOLDER, tiny_runner
 
 from squadlib.model.layout import PADDING_FREE, WindowModel
 from squadlib.model.loading import load_config, load_model
 from squadlib.model.packing import dropout_factors, packed_attention
-
-
-def varlen_inputs(device="cpu", dtype=torch.float32):
-    torch.manual_seed(0)
-    lengths = [5, 1, 9]
-    inputs = torch.randn(3, 1, 15, 2, 8, device=device, dtype=dtype).transpose(2, 3).unbind(0)
-    offsets = torch.tensor([0, 5, 6, 15], dtype=torch.int32, device=device)
-    return [x.requires_grad_() for x in inputs], lengths, offsets
-
-
-@pytest.mark.parametrize(
-    ("dtype", "capability", "kernel"),
-    [(torch.bfloat16, (9, 0), "_flash"), (torch.float32, (9, 0), "_efficient"), (torch.half, (7, 0), "_efficient")],
-)
-def test_the_gpu_kernels_get_the_sequences_as_they_lie(dtype, capability, kernel, monkeypatch):
-    """A stand-in for the kernel that does what torch's documentation of its arguments says."""
-    inputs, lengths, offsets = varlen_inputs(dtype=dtype)
-    plain, _ = packed_attention(None, *inputs, None, scaling=0.3, lengths=lengths)
-    called = []
-
-    def stand_in(query, key, value, *rest, scale):
-        called.append(rest)
-        begins = (rest[0] if kernel == "_flash" else rest[1]).tolist()
-        rows = [x.reshape(15, 2, 8).transpose(0, 1) for x in (query, key, value)]
-        parts = [[x[:, a:b] for x in rows] for a, b in itertools.pairwise(begins)]
-        attended = [torch.nn.functional.scaled_dot_product_attention(*part, scale=scale) for part in parts]
-        return (torch.cat(attended, dim=1).transpose(0, 1).reshape(query.shape), None)
-
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    monkeypatch.setattr(torch.ops.aten, f"{kernel}_attention_forward", stand_in)
-    found, _ = packed_attention(None, *inputs, None, scaling=0.3, lengths=lengths, offsets=offsets, dropout=0.1)
-    assert torch.allclose(plain, found, atol=1e-6 if dtype == torch.float32 else 2e-2)
-    assert called[0] == (
-        (offsets, offsets, 9, 9, 0.1, False, False)
-        if kernel == "_flash"
-        else (None, offsets, offsets, 9, 9, 0.1, 0, True)
-    )
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_the_gpu_kernels_of_this_torch_take_our_arguments(dtype, monkeypatch):
-    """On tensors without content, which still check every argument and shape."""
-    inputs, lengths, offsets = varlen_inputs("meta", dtype)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    found, _ = packed_attention(None, *inputs, None, lengths=lengths, offsets=offsets, dropout=0.1)
-    assert found.shape == (1, 15, 2, 8) and found.dtype == dtype and found.requires_grad
-    if dtype != torch.float32:  # the backward of the other one has no such mode
-        assert [g.shape for g in torch.autograd.grad(found.sum(), inputs)] == [(1, 2, 15, 8)] * 3
 
 
 def test_dropout_factors_are_zero_as_often_as_asked_and_keep_the_mean():

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention as attend
 
 from squadlib.console import SquadError
+from squadlib.model.gpu_attention import attend_on_gpu
 
 
 def packed_attention(
@@ -24,7 +25,8 @@ def packed_attention(
     if lengths is None:
         raise SquadError(f"{type(module).__name__} does not pass the sequence boundaries on")
     if offsets is not None:
-        return _attend_on_gpu(query, key, value, offsets, max(lengths), dropout, scaling).unsqueeze(0), None
+        query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
+        return attend_on_gpu(query, key, value, offsets, max(lengths), dropout, scaling).unsqueeze(0), None
     if query.device.type == "cpu" and torch.is_grad_enabled():
         scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
         attended = _attend_with_gradients(query[0] * scaling, key[0], value[0], lengths, dropout)
@@ -32,26 +34,6 @@ def packed_attention(
     parts = zip(*(x.split(lengths, dim=2) for x in (query, key, value)), strict=True)
     attended = torch.cat([attend(q, k, v, dropout_p=dropout, scale=scaling) for q, k, v in parts], dim=2)
     return attended.transpose(1, 2), None
-
-
-def _attend_on_gpu(
-    query: Tensor, key: Tensor, value: Tensor, offsets: Tensor, longest: int, dropout: float, scaling: float | None
-) -> Tensor:
-    """(total tokens, heads, head size) by torch's kernels for sequences that lie end to end.
-
-    They are called by their inner names, as torch's own varlen_attn (which has no dropout) and nested tensors do: the
-    latter cost milliseconds of Python a layer, more than the kernel. The flash kernel takes half precision from
-    sm_80 on; float32, and float16 on older GPUs, go to the memory-efficient one.
-    """
-    query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
-    half = query.dtype in (torch.float16, torch.bfloat16) and query.shape[-1] % 8 == 0
-    if half and torch.cuda.get_device_capability(query.device) >= (8, 0):
-        flash = torch.ops.aten._flash_attention_forward
-        sizes = (offsets, offsets, longest, longest)
-        return flash(query, key, value, *sizes, dropout, False, False, scale=scaling)[0]
-    efficient = torch.ops.aten._efficient_attention_forward
-    inputs = (query[None], key[None], value[None], None, offsets, offsets, longest, longest)
-    return efficient(*inputs, dropout, 0, torch.is_grad_enabled(), scale=scaling)[0][0]
 
 
 def _attend_with_gradients(query: Tensor, key: Tensor, value: Tensor, lengths: list[int], dropout: float) -> Tensor:

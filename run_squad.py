@@ -518,7 +518,7 @@ def run(args: argparse.Namespace, argv: list[str], stack: contextlib.ExitStack) 
     with garbage_collector_off():
         from squadlib.model.decoding import DecodingSettings
         from squadlib.model.windows import WindowSettings, make_training_windows, make_windows
-        from squadlib.training import confidence, fine_tuning, model_card
+        from squadlib.training import calibration, fine_tuning, model_card
         from squadlib.training.checkpoints import locked_output_dir
         from squadlib.training.evaluation import Evaluation
         from squadlib.training.plan import TrainingSettings
@@ -539,7 +539,7 @@ def run(args: argparse.Namespace, argv: list[str], stack: contextlib.ExitStack) 
         evaluations.append(
             Evaluation(windows, tokenizer, decoding, batch_size, processes, args.output_dir, score, name)
         )
-    articles = confidence.choose_articles(evaluations) if args.calibrate else []
+    articles = calibration.choose_articles(evaluations) if args.calibrate else []
     if args.do_train:
         windows = make_training_windows(training_data, tokenizer, sizes)
     fine_tuning.agree_on_layout(runner, windows, processes)
@@ -551,10 +551,10 @@ def run(args: argparse.Namespace, argv: list[str], stack: contextlib.ExitStack) 
         others = fine_tuning.score_checkpoints(evaluations, loading) if args.eval_all_checkpoints else {}
         outcomes = {evaluation.name: evaluation.run(runner) for evaluation in evaluations}
         if args.calibrate:
-            metric = confidence.Metric(score_answers, best_thresholds)
-            trust = confidence.calibrate(runner, evaluations, articles, metric)
+            metric = calibration.Metric(score_answers, best_thresholds)
+            trust = calibration.calibrate(runner, evaluations, articles, metric)
             if trust:
-                outcomes = confidence.with_figures(outcomes, trust)
+                outcomes = calibration.with_figures(outcomes, trust)
                 trust.save(args.output_dir if training else args.model_name_or_path, runner.model)
                 fine_tuning.log_calibration(trust, outcomes, facts, training)
         results = report(others, outcomes, args.output_dir, training)

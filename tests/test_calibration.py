@@ -20,7 +20,7 @@ from squadlib.console import SquadError
 from squadlib.data import Answer, Example
 from squadlib.model.answering import Found, pipeline
 from squadlib.model.calibration import CALIBRATION_FILE, Calibration, load_calibration
-from squadlib.training.confidence import (
+from squadlib.training.calibration import (
     Asked,
     Metric,
     Scores,

@@ -19,8 +19,8 @@ from squadlib.model.layout import LONGEST, MAX_LENGTH, WindowModel
 from squadlib.model.loading import load_config, load_config_and_tokenizer, load_model, num_positions
 from squadlib.model.trial import choose_layout
 from squadlib.model.windows import Windows
+from squadlib.training.calibration import Report
 from squadlib.training.checkpoints import check_space, list_checkpoints, save_final_model
-from squadlib.training.confidence import Report
 from squadlib.training.embedding_rows import whole_model
 from squadlib.training.evaluation import Evaluation, Outcome
 from squadlib.training.loop import Trainer

@@ -19,7 +19,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from squadlib.console import SquadError, describe_os_error, escape_markdown, logger
 from squadlib.files import JsonObject
-from squadlib.training.confidence import Report, reliability, risks, tables
+from squadlib.training.calibration import Report, reliability, risks, tables
 from squadlib.training.evaluation import Outcome, average
 from squadlib.training.plots import chart
 

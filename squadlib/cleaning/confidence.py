@@ -8,12 +8,11 @@ have not seen. What counts as right: the place touches the gold span.
 from __future__ import annotations
 
 import math
-import unicodedata
 from typing import NamedTuple
 
 import numpy as np
 
-from squadlib.cleaning.tokens import Span
+from squadlib.cleaning.tokens import Span, fold
 
 
 class Evidence(NamedTuple):
@@ -106,4 +105,4 @@ def same_figures(answer: list[str], place: list[str]) -> float:
 
 def figures(words: list[str]) -> set[str]:
     """The numbers among folded words, in any script's digits."""
-    return {"".join(str(unicodedata.digit(char, char)) for char in word) for word in words if word[0].isdigit()}
+    return {fold(word) for word in words if word[0].isdigit()}

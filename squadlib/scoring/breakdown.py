@@ -24,10 +24,8 @@ QUESTION_WORDS = {  # words of one group between spaces, its name first
     " waar/waarin/waarmee/waarvan/waarvoor/waardoor/waarop/waaruit",
 }
 OTHER = "other"
-FEWEST, RARER = (
-    0.01,
-    10,
-)  # in other languages: share of the questions that have a word, and how much rarer contexts have it
+FEWEST = 0.01  # in other languages: the share of the questions that have a word,
+RARER = 10  # and how much rarer the contexts have it
 WORD = r"[^\s!-/:-@\[-`{-~¿¡„“”‚‘’«»。、，？！؟،।]+"  # \w would cut Hindi and Thai at their vowel signs
 ANSWER_WORDS = {1: "1 word", 2: "2 words", 4: "3-4 words", 9: "5-9 words", math.inf: "10 or more words"}  # up to
 

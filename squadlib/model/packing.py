@@ -14,19 +14,20 @@ from squadlib.model.gpu_attention import attend_on_gpu
 def packed_attention(
     module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
     scaling: float | None = None, dropout: float = 0.0, lengths: list[int] | None = None,
-    offsets: Tensor | None = None, **_: object
+    offsets: Tensor | None = None, longest: int = 0, **_: object
 ) -> tuple[Tensor, None]:  # fmt: skip
     """Attention of sequences that lie end to end in one row: each token sees its own sequence only.
 
-    query, key, value: (1, heads, total tokens, head size). lengths: of the sequences; offsets: where they begin and
-    end, as int32 (B + 1,) on the GPU, where one kernel does all. Returns (1, total tokens, heads, head size).
+    query, key, value: (1, heads, total tokens, head size). lengths: of the sequences; on a GPU, where one kernel does
+    all, instead of them offsets: where they begin and end, as int32 (B + 1,) on the device, and longest: the most
+    tokens of one. Returns (1, total tokens, heads, head size).
     On a CPU torch's fused kernel has no dropout and a slow backward for bfloat16, so with gradients it is spelt out.
     """
-    if lengths is None:
-        raise SquadError(f"{type(module).__name__} does not pass the sequence boundaries on")
     if offsets is not None:
         query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
-        return attend_on_gpu(query, key, value, offsets, max(lengths), dropout, scaling).unsqueeze(0), None
+        return attend_on_gpu(query, key, value, offsets, longest, dropout, scaling).unsqueeze(0), None
+    if lengths is None:
+        raise SquadError(f"{type(module).__name__} does not pass the sequence boundaries on")
     if query.device.type == "cpu" and torch.is_grad_enabled():
         scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
         attended = _attend_with_gradients(query[0] * scaling, key[0], value[0], lengths, dropout)

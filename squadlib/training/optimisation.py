@@ -10,11 +10,14 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
+from squadlib.console import logger
 from squadlib.model.layout import PADDING_FREE, WindowModel
+from squadlib.model.loading import first_line
 from squadlib.model.windows import Windows
 from squadlib.training.embedding_rows import UsedRows
 from squadlib.training.plan import TrainingSettings
 from squadlib.training.processes import Processes
+from squadlib.training.recorded import RecordedGradients
 
 NO_DECAY = ("bias", "LayerNorm.weight")  # parameters without weight decay, by name, as in 2020
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of a parameter
@@ -34,6 +37,8 @@ class Updater:
         self.parallel: DistributedDataParallel | None = None
         if processes.world > 1:
             self.parallel = processes.wrap(runner.model, some_unused(runner, windows, self.parameters))
+        with_graphs = runner.with_kernels and runner.layout == PADDING_FREE and not self.parallel
+        self.recorded = RecordedGradients(self._fixed_loss, self._backward) if with_graphs else None
         self.num_tokens = windows.num_tokens()
 
     def gradients(self, batches: list[np.ndarray]) -> torch.Tensor:
@@ -41,6 +46,15 @@ class Updater:
 
         Returns this process's part of that loss, whose sum over the processes is the whole.
         """
+        if self.recorded:
+            try:
+                fixed = (self._fixed_batch(batch, 1 / len(batches)) for batch in batches)
+                return torch.stack([self.recorded.gradients(batch) for batch in fixed]).sum()
+            except RuntimeError as error:
+                reason = first_line(error)
+                logger.warning("no CUDA graphs (%s); every kernel is launched on its own, which takes longer", reason)
+                self.recorded = None
+                self.optimizer.zero_grad()
         total = torch.zeros((), device=self.processes.device)
         for number, batch in enumerate(batches, 1):
             mine = self.processes.shares(batch)[self.processes.rank]
@@ -52,9 +66,24 @@ class Updater:
                 if len(batches) > 1:
                     loss = loss / len(batches)
                 total += loss.detach()
-                loss = loss * self.processes.world if self.parallel else loss  # DDP takes the mean over processes
-                (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+                self._backward(loss * self.processes.world if self.parallel else loss)  # DDP takes the mean
         return total
+
+    def _fixed_batch(self, batch: np.ndarray, weight: float) -> dict:
+        """Tensors and constants for `_fixed_loss`."""
+        inputs, widths = self.runner.inputs(self.windows, batch, fixed=True)
+        starts, ends = labels(self.runner, self.windows, batch)
+        weights = torch.full((), weight, device=starts.device)
+        return {"inputs": [*inputs], "widths": widths, "starts": starts, "ends": ends, "weight": weights, **inputs}
+
+    def _fixed_loss(self, batch: dict) -> torch.Tensor:
+        """The weighted mean loss of a batch."""
+        with self.runner.autocast():
+            logits = self.runner.logits_of({name: batch[name] for name in batch["inputs"]}, batch["widths"])
+            return span_loss(*logits, batch["starts"], batch["ends"]) * batch["weight"]
+
+    def _backward(self, loss: torch.Tensor) -> None:
+        (loss if self.scaler is None else self.scaler.scale(loss)).backward()
 
     def leave(self) -> None:
         """End the exchange of gradients: it must not outlive the group of processes, as both would wait forever."""
@@ -72,7 +101,7 @@ class Updater:
         norm = clip_and_step(
             self.optimizer, self.parameters, settings.max_grad_norm, self.scaler, settings.pad_to_max_length
         )
-        self.optimizer.zero_grad()
+        self.optimizer.zero_grad(set_to_none=self.recorded is None)
         return norm
 
     def sizes(self, batches: list[np.ndarray]) -> tuple[int, int, int]:
@@ -155,6 +184,19 @@ def window_loss(
 ) -> torch.Tensor:
     """Mean of the start and end cross-entropy over the windows, as a scalar tensor. forward: as in `logits`."""
     start_logits, end_logits = runner.logits(windows, indices, forward)
+    starts, ends = labels(runner, windows, indices)
+    return span_loss(start_logits, end_logits, starts, ends)
+
+
+def labels(runner: WindowModel, windows: Windows, indices: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Start and end positions of the windows' answers, int64 (B,) each, on the model's device."""
     starts, ends = (runner.to_device(p[indices]).long() for p in (windows.start_position, windows.end_position))
+    return starts, ends
+
+
+def span_loss(
+    start_logits: torch.Tensor, end_logits: torch.Tensor, starts: torch.Tensor, ends: torch.Tensor
+) -> torch.Tensor:
+    """Mean of the two cross-entropies. Logits: float32 (B, width); positions: int64 (B,)."""
     cross_entropy = torch.nn.functional.cross_entropy
     return (cross_entropy(start_logits, starts) + cross_entropy(end_logits, ends)) / 2

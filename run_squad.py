@@ -203,6 +203,12 @@ def add_optimisation_flags(group: Group) -> None:
     group.add_argument("--learning_rate", type=float, default=5e-5, metavar="X", help="peak learning rate (5e-5)")
     group.add_argument("--gradient_accumulation_steps", type=int, default=1, metavar="N", help="batches an update (1)")
     group.add_argument("--weight_decay", type=float, default=0.0, metavar="X", help="AdamW weight decay (0)")
+    group.add_argument(
+        "--attention_dropout",
+        type=float,
+        metavar="X",
+        help="dropout of attention weights (default: the model's own, 0.1 of BERT)",
+    )
     group.add_argument("--adam_epsilon", type=float, default=1e-8, metavar="X", help="AdamW epsilon (1e-8)")
     group.add_argument("--max_grad_norm", type=float, default=1.0, metavar="X", help="gradients are clipped to it (1)")
     group.add_argument("--num_train_epochs", type=float, default=3.0, metavar="X", help="passes over the data (3)")
@@ -342,6 +348,8 @@ def check_ranges(args: argparse.Namespace) -> list[str]:
     for flag in ("weight_decay", "warmup_steps", "save_total_limit", "seed"):
         if not 0 <= getattr(args, flag) < math.inf:
             faults.append(f"--{flag} {getattr(args, flag)} must not be negative")
+    if args.attention_dropout is not None and not 0 <= args.attention_dropout < 1:
+        faults.append(f"--attention_dropout {args.attention_dropout} must be a number from 0 to below 1")
     if not 1 <= args.sampling_temperature < math.inf:
         faults.append(f"--sampling_temperature {args.sampling_temperature} must be a number of at least 1")
     if args.seed >= 2**63:

@@ -196,6 +196,7 @@ BAD_FLAGS = {
     "--do_trai": "unrecognized arguments: --do_trai",
     "--num_train_epochs two": "invalid float value: 'two'",
     "--num_train_epochs nan": "--num_train_epochs nan must be a number above 0",
+    "--attention_dropout 1": "--attention_dropout 1.0 must be a number from 0 to below 1",
     "--learning_rate inf": "--learning_rate inf must be a number above 0",
     "--learning_rate -1": "--learning_rate -1.0 must be a number above 0",
     "--weight_decay -0.1": "--weight_decay -0.1 must not be negative",

@@ -16,7 +16,7 @@ from tiny_runs import FOLDER
 import run_squad
 from squadlib.console import SquadError
 from squadlib.model.answer_text import lower_cases
-from squadlib.model.loading import load_config, load_model, load_tokenizer, num_positions
+from squadlib.model.loading import load_config, load_model, load_tokenizer, num_positions, set_attention_dropout
 from squadlib.training.fine_tuning import ModelSettings, load_runner
 
 
@@ -31,6 +31,28 @@ def test_positions_of_roberta_types_start_behind_the_padding(family):
         settings = run_squad.settings(ModelSettings, vars(args))
         with pytest.raises(SquadError, match="has 128 positions; --max_seq_length 129 does not fit"):
             load_runner(str(folder), model.config, settings, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.5])
+def test_attention_dropout_is_what_was_asked_for(family, probability):
+    """Without any other dropout the model draws random numbers only where it is above 0."""
+    _, folder = family
+    config = load_config(str(folder))
+    for name in [name for name in vars(config) if "dropout" in name]:
+        setattr(config, name, 1 - probability if name.startswith("att") else 0.0)
+    set_attention_dropout(config, probability)
+    model = load_model(str(folder), config).train()
+    ids = torch.arange(8, 24)[None]
+    ids[0, [5, 6, 15]] = config.sep_token_id or 3  # Longformer looks for three
+    first, second = (model(input_ids=ids).start_logits for _ in range(2))
+    assert torch.equal(first, second) == (probability == 0)
+
+
+def test_model_type_without_attention_dropout_is_named():
+    from transformers import XLNetConfig
+
+    with pytest.raises(SquadError, match="models of type xlnet have no --attention_dropout"):
+        set_attention_dropout(XLNetConfig(), 0.1)
 
 
 def old_folder(folder, texts):

@@ -59,12 +59,23 @@ def test_checkpoint_of_other_data_is_refused_with_the_way_out(unbroken, tmp_path
 
 def test_flags_that_changed_since_the_checkpoint_are_said(small, unbroken, tmp_path):
     shutil.copytree(unbroken("padding_free") / "out/checkpoint-2", tmp_path / "out/checkpoint-2")
-    changes = ("--resume", "--learning_rate", "2e-5", "--warmup_steps", "1", "--max_steps", "3")
+    changes = (
+        "--resume",
+        "--learning_rate",
+        "2e-5",
+        "--warmup_steps",
+        "1",
+        "--max_steps",
+        "3",
+        "--attention_dropout",
+        "0",
+    )
     run = Run(tmp_path, *options(small, "padding_free", *changes))
     assert run.wait() == 0, run.stderr
     before = json.loads((tmp_path / "out/checkpoint-2/training_args.json").read_text())["learning_rate"]
-    expected = f"was made with learning_rate {before} (now 2e-05), warmup_steps 0 (now 1); the new values hold from"
-    assert expected in run.stderr
+    expected = f"was made with learning_rate {before} (now 2e-05), warmup_steps 0 (now 1), attention_dropout None (now "
+    assert expected + "0.0); the new values hold from" in run.stderr
+    assert json.loads((tmp_path / "out/config.json").read_text())["attention_probs_dropout_prob"] == 0
 
 
 def test_a_flag_that_changes_the_moments_is_named(small, unbroken, tmp_path):

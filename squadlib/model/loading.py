@@ -91,6 +91,14 @@ def load_tokenizer(
     return tokenizer
 
 
+def set_attention_dropout(config: PretrainedConfig, probability: float) -> None:
+    """Dropout of attention weights, under the name that this type of model has for it."""
+    names = [name for name in ("attention_probs_dropout_prob", "attention_dropout") if hasattr(config, name)]
+    if not names:
+        raise SquadError(f"models of type {config.model_type} have no --attention_dropout; leave the flag out")
+    setattr(config, names[0], probability)
+
+
 def load_config_and_tokenizer(
     folder: str,
     config_name: str | None = None,

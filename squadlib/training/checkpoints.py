@@ -34,7 +34,7 @@ STATE_FILE, ARGS_FILE, OPTIMIZER_FILE = "training_state.json", "training_args.js
 OLD = ".old.tmp"  # behind the name of a checkpoint that goes
 LEFT_OVER = re.compile(r"(checkpoint-\d+(\.old)?|model)\.tmp|\.(predictions|nbest_predictions|null_odds|results)_.*tmp")
 RESUMED_FLAGS = """learning_rate warmup_steps weight_decay adam_epsilon max_grad_norm bf16 fp16
-pad_to_max_length"""
+pad_to_max_length attention_dropout"""
 
 
 def save_model_files(

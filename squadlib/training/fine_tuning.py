@@ -16,7 +16,13 @@ from squadlib.console import SquadError, logger
 from squadlib.files import JsonObject
 from squadlib.model.calibration import remove_foreign_calibration
 from squadlib.model.layout import LONGEST, MAX_LENGTH, WindowModel
-from squadlib.model.loading import load_config, load_config_and_tokenizer, load_model, num_positions
+from squadlib.model.loading import (
+    load_config,
+    load_config_and_tokenizer,
+    load_model,
+    num_positions,
+    set_attention_dropout,
+)
 from squadlib.model.trial import choose_layout
 from squadlib.model.windows import Windows
 from squadlib.training.calibration import Report
@@ -64,6 +70,7 @@ class ModelSettings:
     bf16: bool
     fp16: bool
     tf32: bool
+    attention_dropout: float | None
     seed: int
     do_train: bool
     resume: bool
@@ -91,6 +98,8 @@ def load_start(settings: ModelSettings, processes: Processes) -> Start:
     folder = checkpoint or name
     names = settings.config_name, settings.tokenizer_name, settings.model_type
     config, tokenizer = load_config_and_tokenizer(folder, *names, settings.do_lower_case, settings.cache_dir)
+    if settings.attention_dropout is not None:
+        set_attention_dropout(config, settings.attention_dropout)
     set_seed(settings.seed)  # decides the weights of a new question-answering head
     return Start(load_runner(folder, config, settings, processes.device), tokenizer, checkpoint)
 

@@ -119,6 +119,14 @@ def unbroken(small, tmp_path_factory):
     return folder_of
 
 
+@pytest.fixture
+def recorder(monkeypatch):
+    """Steps are recorded as on a GPU, with what stands in for it."""
+    from gpu_stand_ins import stand_in
+
+    return stand_in(monkeypatch)
+
+
 @pytest.fixture(scope="session")
 def logged_run(tmp_path_factory):
     """(folder, what TensorBoard reads) of a run that is scored as it trains."""

@@ -39,7 +39,7 @@ class WindowModel:
         )
         # int64 (vocabulary,): the row of the trained embedding, where only some are kept
         self.row_of_id: np.ndarray | None = None
-        self.with_kernels = model.device.type == "cuda"  # which take all sequences of a row at once
+        self.with_kernels = has_kernels(model.device)
         self._stock_attention = model.config._attn_implementation
         self._first_position = first_position(model)
 
@@ -140,6 +140,11 @@ class WindowModel:
         if self.device.type != "cuda":
             return tensor.to(self.device)
         return tensor.pin_memory().to(self.device, non_blocking=True)
+
+
+def has_kernels(device: torch.device) -> bool:
+    """Whether one kernel takes all the sequences of a row there; see gpu_attention.py."""
+    return device.type == "cuda"
 
 
 def _unpack(values: torch.Tensor, lengths: list[int]) -> torch.Tensor:

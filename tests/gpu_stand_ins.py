@@ -16,32 +16,40 @@ from squadlib.training.optimisation import Updater
 
 
 class Trace:
-    """In the place of torch.cuda.CUDAGraph."""
+    """In the place of torch.cuda.CUDAGraph.
 
-    def __init__(self, work, parameters):
-        before = [p.grad.clone() for p in parameters]  # a trace runs, a recording does not
-        self.work, self.loss, self.replays = make_fx(work)(), torch.zeros(()), 0
-        for parameter, gradient in zip(parameters, before, strict=True):
-            parameter.grad.copy_(gradient)
+    lasting: tensors that the work may change. Making a trace runs the work, recording a graph does not.
+    """
+
+    def __init__(self, work, lasting):
+        before = [tensor.detach().clone() for tensor in lasting]
+        self.work, self.result, self.replays = make_fx(work)(), torch.zeros(()), 0
+        with torch.no_grad():
+            for tensor, value in zip(lasting, before, strict=True):
+                tensor.copy_(value)
 
     def replay(self):
         self.replays += 1
-        self.loss.copy_(self.work())
+        with torch.no_grad():  # the backward pass is a part of it
+            self.result.copy_(self.work())
 
     def pool(self):
         return "the pool"
 
 
 class Recorder:
-    """In the place of `record`. parameters: of the last updater that was made."""
+    """In the place of `record`. updater: the last one that was made."""
 
     def __init__(self):
-        self.traces, self.pools, self.parameters = [], [], []
+        self.updater, self.traces, self.pools = None, [], []
 
     def __call__(self, work, pool):
-        self.traces.append(Trace(work, self.parameters))
+        moments = [value for state in self.updater.optimizer.state.values() for value in state.values()]
+        parameters = self.updater.parameters
+        trace = Trace(work, [*parameters, *(p.grad for p in parameters), *moments])
+        self.traces.append(trace)
         self.pools.append(pool)
-        return self.traces[-1], self.traces[-1].loss
+        return trace, trace.result
 
 
 def masked_attention(query, key, value, _, offsets, _offsets, _longest, _longest_key, dropout, *rest, scale):
@@ -59,7 +67,7 @@ def stand_in(monkeypatch):
 
     def noted(updater, *args):
         make(updater, *args)
-        found.parameters = updater.parameters
+        found.updater = updater
 
     monkeypatch.setattr(Updater, "__init__", noted)
     monkeypatch.setattr(recorded, "record", found)

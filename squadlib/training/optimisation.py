@@ -17,7 +17,7 @@ from squadlib.model.windows import Windows
 from squadlib.training.embedding_rows import UsedRows
 from squadlib.training.plan import TrainingSettings
 from squadlib.training.processes import Processes
-from squadlib.training.recorded import RecordedGradients
+from squadlib.training.recorded import Recorded
 
 NO_DECAY = ("bias", "LayerNorm.weight")  # parameters without weight decay, by name, as in 2020
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of a parameter
@@ -32,13 +32,14 @@ class Updater:
         cut_rows = settings.weight_decay == 0 and runner.layout == PADDING_FREE
         self.used_rows = UsedRows(runner, windows) if cut_rows else None
         self.parameters = [p for p in runner.model.parameters() if p.requires_grad]
-        self.optimizer = make_optimizer(runner.model, settings)
+        self.optimizer = make_optimizer(runner.model, settings, runner.with_kernels)
         self.scaler = torch.amp.GradScaler(processes.device.type) if settings.fp16 else None
         self.parallel: DistributedDataParallel | None = None
         if processes.world > 1:
             self.parallel = processes.wrap(runner.model, some_unused(runner, windows, self.parameters))
         with_graphs = runner.with_kernels and runner.layout == PADDING_FREE and not self.parallel
-        self.recorded = RecordedGradients(self._fixed_loss, self._backward) if with_graphs else None
+        self.recorded = Recorded(self._fixed_gradients, self._fixed_loss) if with_graphs else None
+        self.recorded_step = Recorded(self._clip_and_step)
         self.num_tokens = windows.num_tokens()
 
     def gradients(self, batches: list[np.ndarray]) -> torch.Tensor:
@@ -49,11 +50,9 @@ class Updater:
         if self.recorded:
             try:
                 fixed = (self._fixed_batch(batch, 1 / len(batches)) for batch in batches)
-                return torch.stack([self.recorded.gradients(batch) for batch in fixed]).sum()
+                return torch.stack([self.recorded(batch) for batch in fixed]).sum()
             except RuntimeError as error:
-                reason = first_line(error)
-                logger.warning("no CUDA graphs (%s); every kernel is launched on its own, which takes longer", reason)
-                self.recorded = None
+                self._leave_graphs(error)
                 self.optimizer.zero_grad()
         total = torch.zeros((), device=self.processes.device)
         for number, batch in enumerate(batches, 1):
@@ -69,6 +68,11 @@ class Updater:
                 self._backward(loss * self.processes.world if self.parallel else loss)  # DDP takes the mean
         return total
 
+    def _leave_graphs(self, error: RuntimeError) -> None:
+        reason = first_line(error)
+        logger.warning("no CUDA graphs (%s); every kernel is launched on its own, which takes longer", reason)
+        self.recorded = None
+
     def _fixed_batch(self, batch: np.ndarray, weight: float) -> dict:
         """Tensors and constants for `_fixed_loss`."""
         inputs, widths = self.runner.inputs(self.windows, batch, fixed=True)
@@ -81,6 +85,12 @@ class Updater:
         with self.runner.autocast():
             logits = self.runner.logits_of({name: batch[name] for name in batch["inputs"]}, batch["widths"])
             return span_loss(*logits, batch["starts"], batch["ends"]) * batch["weight"]
+
+    def _fixed_gradients(self, batch: dict) -> torch.Tensor:
+        """Adds the gradients of a batch to those of the parameters. Returns the loss."""
+        loss = self._fixed_loss(batch)
+        self._backward(loss)
+        return loss.detach()
 
     def _backward(self, loss: torch.Tensor) -> None:
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
@@ -95,14 +105,26 @@ class Updater:
 
     def step(self, learning_rate: float) -> torch.Tensor:
         """Update the model. Returns the norm of the gradients before clipping, as a tensor on the device."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        settings = self.settings
-        norm = clip_and_step(
-            self.optimizer, self.parameters, settings.max_grad_norm, self.scaler, settings.pad_to_max_length
-        )
+        norm = None
+        if self.recorded and not self.scaler:
+            rate = torch.full((), learning_rate, device=self.processes.device)
+            try:
+                norm = self.recorded_step({"learning_rate": rate})
+            except RuntimeError as error:  # nothing was done
+                self._leave_graphs(error)
+        if norm is None:
+            norm = self._clip_and_step({"learning_rate": learning_rate})
         self.optimizer.zero_grad(set_to_none=self.recorded is None)
         return norm
+
+    def _clip_and_step(self, batch: dict) -> torch.Tensor:
+        """`step` at batch["learning_rate"], a number, or a tensor that may change when this is recorded."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = batch["learning_rate"]
+        settings = self.settings
+        return clip_and_step(
+            self.optimizer, self.parameters, settings.max_grad_norm, self.scaler, settings.pad_to_max_length
+        )
 
     def sizes(self, batches: list[np.ndarray]) -> tuple[int, int, int]:
         """Windows of an update, their real tokens, and the places that these take with padding."""
@@ -132,8 +154,11 @@ class Updater:
         return None
 
 
-def make_optimizer(model: PreTrainedModel, settings: TrainingSettings) -> torch.optim.AdamW:
-    """AdamW with the 2020 groups. exact: torch's plain loop, whose arithmetic the 2020 script had; else fused."""
+def make_optimizer(model: PreTrainedModel, settings: TrainingSettings, capturable: bool = False) -> torch.optim.AdamW:
+    """AdamW with the 2020 groups: torch's plain loop, whose arithmetic the 2020 script had, or fused.
+
+    capturable: the fused one is to be recorded.
+    """
     named = list(model.named_parameters())
     groups = [
         {"params": [p for n, p in named if not any(nd in n for nd in NO_DECAY)], "weight_decay": settings.weight_decay},
@@ -142,7 +167,7 @@ def make_optimizer(model: PreTrainedModel, settings: TrainingSettings) -> torch.
     rate, epsilon = settings.learning_rate, settings.adam_epsilon
     if settings.pad_to_max_length:
         return torch.optim.AdamW(groups, lr=rate, eps=epsilon, foreach=False)
-    return torch.optim.AdamW(groups, lr=rate, eps=epsilon, fused=True)
+    return torch.optim.AdamW(groups, lr=rate, eps=epsilon, fused=True, capturable=capturable)
 
 
 def clip_and_step(

@@ -1,4 +1,4 @@
-"""Forward and backward passes recorded as CUDA graphs, for a GPU that is faster than its host."""
+"""Work recorded as CUDA graphs, for a GPU that is faster than its host."""
 
 from __future__ import annotations
 
@@ -20,61 +20,56 @@ class Graph(Protocol):
 
 
 class Recording(NamedTuple):
-    """Replaying the graph reads the tensors of `batch` and leaves the loss in `loss`."""
+    """Replaying the graph reads the tensors of `batch` and leaves what the work returned in `result`."""
 
     batch: dict
     graph: Graph
-    loss: Tensor
+    result: Tensor
 
     def replay(self, batch: dict) -> Tensor:
-        """The loss of another batch of this size."""
+        """The result for another batch of this size."""
         for name, value in batch.items():
             if isinstance(value, Tensor):
                 self.batch[name].copy_(value)
         self.graph.replay()
-        return self.loss.clone()
+        return self.result.clone()
 
 
-class RecordedGradients:
-    """Gradients of batches, by one graph for each size of a batch.
+class Recorded:
+    """Work on batches, tensors and constants by name, by one graph for each size of a batch.
 
     The kernels of a small batch end sooner than the host can ask for the next ones; a graph is asked for once. A size
-    is recorded when it comes a second time: by then its kernels are loaded, and the parameters have the gradients that
-    the graph adds to, so nobody may set them to None. Dropout draws anew at each replay.
+    is recorded when it comes a second time: by then its kernels are loaded and all that outlives a step has its place,
+    so nobody may set gradients to None. Dropout draws anew at each replay.
+
+    expected: what the first replay of a size must return, dropout included; None where that is not looked at.
     """
 
-    def __init__(self, loss_of: Callable[[dict], Tensor], backward: Callable[[Tensor], object]) -> None:
-        self.loss_of, self.backward = loss_of, backward
+    def __init__(self, work: Callable[[dict], Tensor], expected: Callable[[dict], Tensor] | None = None) -> None:
+        self.work, self.expected = work, expected
         self.met: set[tuple] = set()
         self.recordings: dict[tuple, Recording] = {}
 
-    def gradients(self, batch: dict) -> Tensor:
-        """Add the gradients of a batch, tensors and constants by name, to the parameters' own. Returns the loss.
-
-        Raises RuntimeError where a recording is not possible or does something else; the gradients are then void.
-        """
+    def __call__(self, batch: dict) -> Tensor:
+        """What `work` returns. RuntimeError: it cannot be recorded, or does something else then, and is half done."""
         size = tuple(value.shape for value in batch.values() if isinstance(value, Tensor))
         if size in self.recordings:
             return self.recordings[size].replay(batch)
         if size in self.met:
             return self._record(size, batch)
         self.met.add(size)
-        return self._run(batch)
-
-    def _run(self, batch: dict) -> Tensor:
-        loss = self.loss_of(batch)
-        self.backward(loss)
-        return loss.detach()
+        return self.work(batch)
 
     def _record(self, size: tuple, batch: dict) -> Tensor:
-        """Record this size; its first replay must have the loss, dropout included, that the plain forward pass has."""
-        with torch.random.fork_rng(_devices(batch)), torch.no_grad():
-            expected = float(self.loss_of(batch))
+        expected = None
+        if self.expected:
+            with torch.random.fork_rng(_devices(batch)), torch.no_grad():
+                expected = float(self.expected(batch))
         own = {name: value.clone() if isinstance(value, Tensor) else value for name, value in batch.items()}
         pool = next((recording.graph.pool() for recording in self.recordings.values()), None)
-        recording = Recording(own, *record(lambda: self._run(own), pool))
+        recording = Recording(own, *record(lambda: self.work(own), pool))
         found = recording.replay(batch)
-        if not abs(float(found) - expected) <= TOLERANCE * abs(expected):
+        if expected is not None and not abs(float(found) - expected) <= TOLERANCE * abs(expected):
             raise RuntimeError(f"the loss of a recording is {float(found):.6g} instead of {expected:.6g}")
         self.recordings[size] = recording
         return found

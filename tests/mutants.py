@@ -32,7 +32,7 @@ TARGETS = {  # module: its tests
     "squadlib/model/pieces.py": "test_pieces test_windows test_golden",
     "squadlib/model/decoding.py": "test_decoding test_golden test_answer_text",
     "squadlib/model/answer_text.py": "test_answer_text test_decoding test_golden",
-    "squadlib/training/plan.py": "test_plan test_loop test_objective test_run_squad",
+    "squadlib/training/plan.py": "test_plan test_loop test_objective test_many_files test_run_squad",
     "squadlib/training/optimisation.py": "test_optimisation test_objective test_embedding_rows test_processes",
     "squadlib/training/checkpoints.py": "test_checkpoints test_power_cut test_output_on_disk test_bad_input",
     "squadlib/training/state.py": "test_state test_resume test_checkpoints test_processes",

@@ -45,7 +45,7 @@ TARGETS = {  # module: its tests
 COMPARISON = "squadlib/scoring/comparison.py"
 WINDOWS, PLAN = "squadlib/model/windows.py", "squadlib/training/plan.py"
 DECODING, ANSWER_TEXT = "squadlib/model/decoding.py", "squadlib/model/answer_text.py"
-OPTIMISATION = "squadlib/training/optimisation.py"
+OPTIMISATION, FILES = "squadlib/training/optimisation.py", "squadlib/files.py"
 SURVIVORS = {  # (module, altered line): why no test can notice it
     (COMPARISON, "if num_units <= math.log2(trials):"): "the logarithm of the trials is no whole number",
     (
@@ -70,6 +70,7 @@ SURVIVORS = {  # (module, altered line): why no test can notice it
     (PLAN, "plan = Plan(num_windows, batch_size, accumulation, 1)"): "the number is replaced two lines below",
     (PLAN, "return float(step) / float(max(2, warmup))"): "with a warm-up of 1 the only step before it is 0",
     (OPTIMISATION, "if len(batches) >= 1:"): "a division by 1",
+    (FILES, "umask = os.umask(1)"): "it is set back in the next line",
 }
 
 COMPARE = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq}

@@ -37,7 +37,7 @@ TARGETS = {  # module: its tests
     "squadlib/training/checkpoints.py": "test_checkpoints test_power_cut test_output_on_disk test_bad_input",
     "squadlib/training/state.py": "test_state test_resume test_checkpoints test_processes",
     "squadlib/files.py": "test_files test_power_cut test_output_on_disk test_published_files test_data",
-    "squadlib/translation/cache.py": "test_translation_cache test_translate_squad",
+    "squadlib/translation/cache.py": "test_translation_cache test_translate_squad test_power_cut",
     "squadlib/scoring/comparison.py": "test_scoring_comparison",
     "squadlib/scoring/normalisation.py": "test_scoring_normalisation",
     "evaluate_v2.py": "test_evaluate_v2 test_evaluate_v2_files test_evaluate_v2_more",
@@ -45,6 +45,7 @@ TARGETS = {  # module: its tests
 COMPARISON = "squadlib/scoring/comparison.py"
 WINDOWS, PLAN = "squadlib/model/windows.py", "squadlib/training/plan.py"
 DECODING, ANSWER_TEXT = "squadlib/model/decoding.py", "squadlib/model/answer_text.py"
+CACHE = "squadlib/translation/cache.py"
 OPTIMISATION, FILES = "squadlib/training/optimisation.py", "squadlib/files.py"
 SURVIVORS = {  # (module, altered line): why no test can notice it
     (COMPARISON, "if num_units <= math.log2(trials):"): "the logarithm of the trials is no whole number",
@@ -70,6 +71,14 @@ SURVIVORS = {  # (module, altered line): why no test can notice it
     (PLAN, "plan = Plan(num_windows, batch_size, accumulation, 1)"): "the number is replaced two lines below",
     (PLAN, "return float(step) / float(max(2, warmup))"): "with a warm-up of 1 the only step before it is 0",
     (OPTIMISATION, "if len(batches) >= 1:"): "a division by 1",
+    (
+        PLAN,
+        "for number, (size, share) in enumerate(zip(sizes, shares, strict=False)):",
+    ): "both have as many as there are files",
+    (CACHE, "self._synced_at, self._waits = (-math.inf, True)"): "waiting is SQLite's own default, as it is built here",
+    (CACHE, "self._wait_for_the_disk(False)"): "the same",
+    (CACHE, "if 'locked' not in str(error) or time.monotonic() >= end:"): "one tick of the clock",
+    (CACHE, "own = dict(zip(part, part, strict=False))"): "both are the same list",
     (FILES, "umask = os.umask(1)"): "it is set back in the next line",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import errno
 import functools
 import gzip
@@ -37,6 +38,7 @@ from squadlib.data import load_squad
 from squadlib.model.loading import load_config, load_tokenizer
 from squadlib.training.checkpoints import load_checkpoint, newest_checkpoint, remove_old_checkpoints
 from squadlib.training.model_card import cleaning_rows, translation_record
+from squadlib.translation.cache import open_cache
 from squadlib.translation.engines import ModelSettings
 from squadlib.translation.transformers_model import HfBackend
 
@@ -457,7 +459,7 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(command, folder, here, cap
 
 
 class BrokenDatabase(sqlite3.Connection):
-    """A disk that fails at the n-th statement, or that is full when the database has so many pages of 512 bytes."""
+    """A disk that fails at the n-th statement, or that is full when the database has so many pages."""
 
     fails_at, pages, calls = 0, 0, 0
 
@@ -466,7 +468,6 @@ class BrokenDatabase(sqlite3.Connection):
         if self.calls == self.fails_at:
             raise sqlite3.OperationalError("disk I/O error")
         if self.calls == 1 and self.pages:
-            super().execute("PRAGMA page_size = 512")
             super().execute(f"PRAGMA max_page_count = {self.pages}")
         return super().execute(*args)
 
@@ -477,8 +478,15 @@ def test_a_cache_whose_disk_fails_loses_nothing(fault, reason, here, monkeypatch
     assert translate_squad.main(argv) == 0
     whole = (here / "mill_nl.json").read_bytes()
     connect = sqlite3.connect
+    (here / CACHE).unlink()
+    with contextlib.closing(connect(CACHE)) as database:
+        database.execute("PRAGMA page_size = 512")
+        database.execute("PRAGMA user_version = 1")  # the size of a page is stored with the first one
+    with open_cache(CACHE, "another", "en", "nl") as cache:
+        cache.put({"cat": "kat"})
+    stored = (here / CACHE).read_bytes()
     for n in range(1, 100):
-        (here / CACHE).unlink()
+        (here / CACHE).write_bytes(stored)
         (here / "mill_nl.json").write_text("old file")
         monkeypatch.setattr(sqlite3, "connect", functools.partial(connect, factory=BrokenDatabase))
         monkeypatch.setattr(BrokenDatabase, "calls", 0)
@@ -491,6 +499,7 @@ def test_a_cache_whose_disk_fails_loses_nothing(fault, reason, here, monkeypatch
         assert code == 1 and "Traceback" not in said and said.count(" - ERROR - ") == 1, said
         assert f"{CACHE}: {reason}; free some space, or move a damaged file away" in said.splitlines()[-1]
         assert (here / "mill_nl.json").read_text() == "old file" and not list(here.glob(".*.tmp"))
+        assert "cat" in stored_strings(here / CACHE)
         assert translate_squad.main(argv) == 0 and (here / "mill_nl.json").read_bytes() == whole
     assert n > 2 and (here / "mill_nl.json").read_bytes() == whole
 

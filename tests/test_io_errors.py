@@ -383,12 +383,13 @@ class Failing:
 
 
 PREDICTIONS = ("out/predictions_.json", "out/nbest_predictions_.json", "out/null_odds_.json", "out/results_.json")
+IMAGES = "pr_exact pr_f1 pr_oracle null_odds_hist breakdown_answer_length breakdown_question_word".split()
 WRITERS = {
     "translate": ("nl.json",),
     "clean": ("c.json", "r.json", "d.json"),
     "evaluate": ("score.json", "scores.jsonl"),
     "predict": PREDICTIONS,
-    "draw": [f"images/{name}.png" for name in ("pr_exact", "pr_f1", "pr_oracle", "null_odds_hist")],
+    "draw": [f"images/{name}.png" for name in IMAGES],
     "calibrate": (*PREDICTIONS, "out/calibration.json"),
     "compare": ("score.json",),
     "export strings": ("strings.jsonl",),

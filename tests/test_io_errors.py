@@ -574,3 +574,11 @@ def test_a_log_that_cannot_be_written_ends_no_training(broken, shown, here, capf
     ), said
     assert (weights(here / "out"), weights(here / "out/checkpoint-2")) == whole
     assert {step for step, _ in curve(here / "runs").get("loss", [])} == shown
+
+
+def test_scores_are_written_before_a_log_that_cannot_be_begun(here, capfd):
+    shutil.rmtree(here / "runs")
+    (here / "runs").write_text("a file")
+    (here / "out/results_.json").unlink()
+    assert " - runs/" in ends_with_one_sentence("calibrate", capfd)
+    assert json.loads((here / "out/results_.json").read_text())["total"] == 16

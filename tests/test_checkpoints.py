@@ -149,6 +149,9 @@ def test_checkpoint_that_had_made_place_for_one_that_never_came_is_back(unbroken
     with locked_output_dir(str(tmp_path)):
         assert newest_checkpoint(str(tmp_path)) == str(tmp_path / "checkpoint-2")
     assert not (tmp_path / f"checkpoint-2{OLD}").exists() and not caplog.records
+    shutil.copytree(tmp_path / "checkpoint-2", tmp_path / f"checkpoint-2{OLD}")
+    with locked_output_dir(str(tmp_path)):  # the other came
+        assert {path.name for path in tmp_path.glob("checkpoint-*")} == {"checkpoint-2"}
 
 
 def test_flag_that_an_older_checkpoint_does_not_know_has_not_changed(unbroken, tmp_path):

@@ -296,17 +296,21 @@ def question_rows(
 # ---- Files: JSON and rows in, results out ---------------------------------------------------------------------------
 
 
-def read_text(path: str) -> str:
-    """The text of a UTF-8 file with or without BOM, unpacked when its name ends in .gz."""
+def read_bytes(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
-            raw = file.read()
-        if path.endswith(".gz"):
-            raw = gzip.decompress(raw)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise SquadError(f"{path}: not a whole gzip file ({error}); download or make it again") from error
+            return file.read()
     except OSError as error:
         raise SquadError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def read_text(path: str) -> str:
+    """The text of a UTF-8 file with or without BOM, unpacked when its name ends in .gz."""
+    raw = read_bytes(path)
+    try:
+        raw = gzip.decompress(raw) if path.endswith(".gz") else raw
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise SquadError(f"{path}: not a whole gzip file ({error}); download or make it again") from error
     if not raw.strip():
         raise SquadError(f"{path}: the file is empty; download or make it again")
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
@@ -534,8 +538,7 @@ def signature(args: argparse.Namespace, pred_file: str, golds: Golds) -> str:
     parts = []
     for name, path in fields.items():
         if path:
-            with open(path, "rb") as file:
-                parts.append(f"{name}:{hashlib.sha256(file.read()).hexdigest()[:12]}")
+            parts.append(f"{name}:{hashlib.sha256(read_bytes(path)).hexdigest()[:12]}")
     parts.append(f"questions:{len(golds)}|answerable:{sum(map(bool, golds.values()))}|norm:{args.normalisation}")
     if args.na_prob_file or args.na_prob_thresh != 1.0:
         parts.append(f"na_prob_thresh:{args.na_prob_thresh}")

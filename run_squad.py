@@ -558,14 +558,16 @@ def run(args: argparse.Namespace, argv: list[str], stack: contextlib.ExitStack) 
     if args.do_eval:
         others = fine_tuning.score_checkpoints(evaluations, loading) if args.eval_all_checkpoints else {}
         outcomes = {evaluation.name: evaluation.run(runner) for evaluation in evaluations}
+        trust = None
         if args.calibrate:
             metric = calibration.Metric(score_answers, best_thresholds)
             trust = calibration.calibrate(runner, evaluations, articles, metric)
-            if trust:
-                outcomes = calibration.with_figures(outcomes, trust)
-                trust.save(args.output_dir if training else args.model_name_or_path, runner.model)
-                fine_tuning.log_calibration(trust, outcomes, facts, training)
+        if trust:
+            outcomes = calibration.with_figures(outcomes, trust)
+            trust.save(args.output_dir if training else args.model_name_or_path, runner.model)
         results = report(others, outcomes, args.output_dir, training)
+        if trust:
+            fine_tuning.log_calibration(trust, outcomes, facts, training)
     if training and processes.is_main:
         card = settings(model_card.CardSettings, flags)
         table = training.files_table()

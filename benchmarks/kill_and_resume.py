@@ -23,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from processes import curve, flags, prediction_files, weights, write_small_squad  # noqa: E402
+from processes import compare_ends, flags, write_small_squad  # noqa: E402
 
 
 def command(data: Path, max_steps: int) -> list[str]:
@@ -94,11 +94,7 @@ def main() -> int:
             "in a save": places.count("in a save"),
             "resumed": log.count("Going on from"),
             "tracebacks": log.count("Traceback"),
-            "weights equal": weights(unbroken / "out") == weights(broken / "out"),
-            "prediction files equal": prediction_files(unbroken / "out") == prediction_files(broken / "out"),
-            "curve equal": curve(unbroken / "runs") == curve(broken / "runs"),
-            "bits compared": 8 * sum(map(len, weights(unbroken / "out").values())),
-            "points compared": sum(map(len, curve(unbroken / "runs").values())),
+            **compare_ends(unbroken, broken),
         }
     print(json.dumps(report))
     return int(not all(value for name, value in report.items() if name.endswith("equal")))

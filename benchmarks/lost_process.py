@@ -25,7 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from processes import curve, flags, prediction_files, weights, write_small_squad  # noqa: E402
+from processes import compare_ends, flags, write_small_squad  # noqa: E402
 
 PLACES = ("at the start", "in training", "in a save")
 SENTENCES = {
@@ -147,9 +147,7 @@ def main() -> int:
             **dict(sorted(ends.items())),
             "seconds until the other was gone, median": round(sorted(seconds)[len(seconds) // 2], 2),
             "at most": round(max(seconds), 2),
-            "weights equal": weights(unbroken / "out") == weights(broken / "out"),
-            "prediction files equal": prediction_files(unbroken / "out") == prediction_files(broken / "out"),
-            "curve equal": curve(unbroken / "runs") == curve(broken / "runs"),
+            **compare_ends(unbroken, broken),
         }
     print(json.dumps(report))
     bad = any("HANGS" in end or "TRACEBACK" in end for end in ends)

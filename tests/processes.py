@@ -197,6 +197,18 @@ def prediction_files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.glob("*_.json")}
 
 
+def compare_ends(unbroken: Path, broken: Path) -> dict[str, bool | int]:
+    """What two runs have in common at their ends, and how much of it there is."""
+    bits, points = weights(unbroken / "out"), curve(unbroken / "runs")
+    return {
+        "weights equal": bits == weights(broken / "out"),
+        "prediction files equal": prediction_files(unbroken / "out") == prediction_files(broken / "out"),
+        "curve equal": points == curve(broken / "runs"),
+        "bits compared": 8 * sum(map(len, bits.values())),
+        "points compared": sum(map(len, points.values())),
+    }
+
+
 def one_sentence(stderr: str) -> str:
     """The only ERROR line."""
     (line,) = [line for line in stderr.splitlines() if " - ERROR - " in line]

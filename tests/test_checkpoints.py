@@ -24,7 +24,17 @@ from processes import (
 )
 
 from squadlib.console import SquadError
-from squadlib.training.checkpoints import OPTIMIZER_FILE, STATE_FILE, check_checkpoint, newest_checkpoint
+from squadlib.training.checkpoints import (
+    ARGS_FILE,
+    OLD,
+    OPTIMIZER_FILE,
+    RESUMED_FLAGS,
+    STATE_FILE,
+    changed_flags,
+    check_checkpoint,
+    locked_output_dir,
+    newest_checkpoint,
+)
 
 MODEL = "model.safetensors"
 
@@ -132,6 +142,23 @@ def test_left_overs_of_a_killed_run_are_removed_at_the_start(small, tmp_path):
     left = {path.name for path in out.iterdir() if path.name.endswith("tmp")}
     assert left == {"checkpoint-keep.tmp", ".somebody_elses.json.77.tmp"}
     assert "removing out/checkpoint-3.tmp, left by a run that was killed" in run.stderr
+
+
+def test_checkpoint_that_had_made_place_for_one_that_never_came_is_back(unbroken, tmp_path, caplog):
+    shutil.copytree(unbroken("padding_free") / "out/checkpoint-2", tmp_path / f"checkpoint-2{OLD}")
+    with locked_output_dir(str(tmp_path)):
+        assert newest_checkpoint(str(tmp_path)) == str(tmp_path / "checkpoint-2")
+    assert not (tmp_path / f"checkpoint-2{OLD}").exists() and not caplog.records
+    shutil.copytree(tmp_path / "checkpoint-2", tmp_path / f"checkpoint-2{OLD}")
+    with locked_output_dir(str(tmp_path)):  # the other came
+        assert {path.name for path in tmp_path.glob("checkpoint-*")} == {"checkpoint-2"}
+
+
+def test_flag_that_an_older_checkpoint_does_not_know_has_not_changed(unbroken, tmp_path):
+    before = json.loads((unbroken("padding_free") / "out/checkpoint-2" / ARGS_FILE).read_text())
+    unknown, *known = RESUMED_FLAGS.split()
+    (tmp_path / ARGS_FILE).write_text(json.dumps({name: before[name] for name in known}))
+    assert changed_flags(str(tmp_path), {**before, unknown: "new"}) == ""
 
 
 def test_two_runs_in_one_folder_are_told_apart(small, tmp_path):

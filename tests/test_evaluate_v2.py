@@ -14,6 +14,7 @@ import re
 import resource
 import subprocess
 import sys
+from unittest import mock
 
 import pytest
 from conftest import ROOT, run_script
@@ -214,6 +215,42 @@ def test_log_odds_as_probabilities_are_noticed(files, run_main):
     assert code == 0 and "4 of 4 values are not between 0 and 1" in err
     _, _, err, _ = run_main(folder / "data.json", folder / "preds.json", "-n", folder / "odds.json", "-t", 0)
     assert "not between" not in err
+
+
+def test_only_values_between_0_and_1_are_probabilities(files, run_main):
+    folder = files(data=squad(GOLDS), preds=PREDS, na={"a": 0, "b": 1, "c": 1.5, "d": -0.5})
+    _, _, err, _ = run_main(folder / "data.json", folder / "preds.json", "-n", folder / "na.json")
+    assert "2 of 4 values are not between 0 and 1" in err
+
+
+@pytest.mark.parametrize("entries", [{"text": "x"}, ["x"], [{"text": "x"}, {"answer": "x"}]])
+def test_nbest_lists_without_texts_are_refused(files, run_main, entries):
+    folder = files(data=squad(GOLDS), preds=PREDS, odds=ODDS, nbest={"a": entries})
+    options = ["--null-odds-file", folder / "odds.json", "--nbest-file", folder / "nbest.json"]
+    code, _, err, _ = run_main(folder / "data.json", folder / "preds.json", *options)
+    assert code == 1 and "question a has no list of entries with a text" in err
+
+
+@pytest.mark.parametrize(("na_probs", "tied"), [(None, True), (dict.fromkeys(GOLDS, 0.5), True), (ODDS, False)])
+def test_thresholds_of_equal_probabilities_are_said_to_be_useless(files, run_main, na_probs, tied):
+    folder = files(data=squad(GOLDS), preds=PREDS, na=na_probs)
+    options = ["-n", folder / "na.json"] if na_probs else []
+    _, _, err, _ = run_main(folder / "data.json", folder / "preds.json", *options)
+    assert (evaluate_v2.TIE_NOTE in err) == tied
+
+
+def test_histogram_tells_answerable_questions_from_others(tmp_path):
+    plt, axes = mock.Mock(), mock.Mock()
+    plt.subplots.return_value = None, axes
+    for name in ("f1", "odds"):  # the second one finds the folder
+        evaluate_v2.plot_histogram(plt, str(tmp_path / f"new/folder/{name}.png"), "null odds", GOLDS, ODDS, 0.5)
+    drawn = {call.kwargs["label"]: call.args[0] for call in axes.hist.call_args_list}
+    answerable = [qid for qid in ODDS if GOLDS[qid]]
+    assert drawn == {
+        "HasAns (2)": [ODDS[qid] for qid in answerable],
+        "NoAns (2)": [ODDS[qid] for qid in ODDS if qid not in answerable],
+    }
+    assert (tmp_path / "new/folder/odds.png").exists()
 
 
 def test_scores_file_and_interval(files, run_main):

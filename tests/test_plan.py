@@ -43,3 +43,12 @@ def test_order_of_an_epoch_is_that_of_the_loader_of_2020():
     torch.manual_seed(7)
     assert epoch_order(23).tolist() == expected
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_seed_of_any_size_seeds_every_generator():
+    draws = []
+    for seed in (36, 100, 100 + 2**32):
+        set_seed(seed)
+        draws.append((random.random(), np.random.random(), torch.rand(1).item()))
+    assert len(set(draws[0] + draws[1])) == 6
+    assert draws[2][1] == draws[1][1] and draws[2][0] != draws[1][0]  # numpy takes 32 bits

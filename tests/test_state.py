@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 import torch
 
 from squadlib.training.processes import Processes
@@ -42,6 +43,21 @@ def test_resumed_epoch_has_the_order_and_the_draws_of_the_unbroken_one():
     assert np.array_equal(resumed.start_epoch(30, ONE), order)
     assert torch.equal(torch.rand(4), expected)
     assert resumed.resumed_rng is None  # the next epoch is an ordinary one
+
+
+def test_each_epoch_of_an_unbroken_run_has_an_order_of_its_own():
+    torch.manual_seed(3)
+    state = TrainingState()
+    assert not np.array_equal(state.start_epoch(30, ONE), state.start_epoch(30, ONE))
+
+
+@pytest.mark.parametrize(("available", "saved"), [(True, True), (True, False), (False, True)])
+def test_random_state_of_a_gpu_is_taken_up_where_there_is_one(available, saved, monkeypatch):
+    taken = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", taken.append)
+    set_rng_state({"cpu": torch.get_rng_state()} | ({"cuda": "state"} if saved else {}))
+    assert taken == ["state"] * (available and saved)
 
 
 def test_process_that_a_checkpoint_does_not_know_draws_from_the_seed():

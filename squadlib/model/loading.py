@@ -20,6 +20,7 @@ from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.utils import logging as transformers_logging
 
 from squadlib.console import SquadError, logger
+from squadlib.files import open_bytes
 
 WHOLE_VOCABULARY = 0.95  # of the model's rows; a few are often left over, so that their number is a round one
 
@@ -81,11 +82,11 @@ def load_tokenizer(
             f"{name}: the tokenizer knows {len(tokenizer)} pieces, the model only {config.vocab_size}; they do not "
             "belong together"
         )
-    if len(tokenizer) < WHOLE_VOCABULARY * config.vocab_size:
+    if (known := num_pieces(name, tokenizer)) < WHOLE_VOCABULARY * config.vocab_size:
         logger.warning(
             "%s: the tokenizer knows %d pieces, the model %d; is its vocabulary cut off?",
             name,
-            len(tokenizer),
+            known,
             config.vocab_size,
         )
     return tokenizer
@@ -97,6 +98,16 @@ def set_attention_dropout(config: PretrainedConfig, probability: float) -> None:
     if not names:
         raise SquadError(f"models of type {config.model_type} have no --attention_dropout; leave the flag out")
     setattr(config, names[0], probability)
+
+
+def num_pieces(name: str, tokenizer: PreTrainedTokenizerFast) -> int:
+    """The pieces that a text can come to: of a byte-level BPE a byte, a special token, or what a merge makes."""
+    merges = os.path.join(name, "merges.txt")
+    if os.path.isfile(os.path.join(name, "tokenizer.json")) or not os.path.isfile(merges):
+        return len(tokenizer)
+    with open_bytes(merges) as file:
+        num_merges = sum(bool(line.strip()) and not line.startswith(b"#version") for line in file)
+    return min(len(tokenizer), num_merges + 256 + len(tokenizer.all_special_ids))
 
 
 def load_config_and_tokenizer(

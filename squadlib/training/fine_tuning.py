@@ -256,4 +256,4 @@ def log_calibration(report: Report, outcomes: dict[str, Outcome], facts: str, tr
     log = TrainingLog(None, 0, facts, [*outcomes])
     log.evaluation(0, outcomes, report.with_null)
     log.calibration(0, report)
-    log.writer.close()
+    log.close()

@@ -40,15 +40,19 @@ class TrainingLog:
         resumes = os.path.isdir(folder)
         self.folder = folder if resumes else default_run_dir()
         self.since, self.windows, self.tokens, self.places = time.perf_counter(), 0, 0, 0
+        self.num_lost = 0
         threading.excepthook = _report_thread_error
-        with self._writing():
+        charts = {name: ["Multiline", [f"eval_(HasAns_|NoAns_)?{name}$"]] for name in ("exact", "f1")}
+        layout = {"All, HasAns and NoAns questions": charts}
+        if any(names):
+            layout["All files"] = {name: ["Multiline", [f"eval_{name}(/.+)?$"]] for name in ("exact", "f1")}
+        try:
             self.writer = SummaryWriter(self.folder, purge_step=step + 1 if resumes else None)
-            charts = {name: ["Multiline", [f"eval_(HasAns_|NoAns_)?{name}$"]] for name in ("exact", "f1")}
-            layout = {"All, HasAns and NoAns questions": charts}
-            if any(names):
-                layout["All files"] = {name: ["Multiline", [f"eval_{name}(/.+)?$"]] for name in ("exact", "f1")}
             self.writer.add_custom_scalars(layout)
             self.writer.add_text("run", textwrap.indent(facts, "    "), step)  # indented: taken literally
+            self.writer.flush()
+        except OSError as error:
+            raise SquadError(describe_os_error(error, self.folder)) from error
 
     @property
     def run_dir(self) -> str:
@@ -57,15 +61,19 @@ class TrainingLog:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """Flushed behind the block, so that a running TensorBoard shows it now and a full disk is noticed here.
+        """Flushed behind the block, so that a running TensorBoard shows it now and a disk that fails is noticed here.
 
+        No run ends for its log: what cannot be written is missing there, and the next block tries a new event file.
         The count of windows a second begins anew.
         """
         try:
             yield
             self.writer.flush()
         except OSError as error:
-            raise SquadError(describe_os_error(error, self.folder)) from error
+            if not self.num_lost:
+                logger.error("%s: %s; the run goes on, without this in TensorBoard", self.folder, error.strerror)
+            self.num_lost += 1
+            self.writer.file_writer = self.writer.all_writers = None  # the next call makes another
         self.since, self.windows, self.tokens, self.places = time.perf_counter(), 0, 0, 0
 
     def count(self, num_windows: int, num_tokens: int, num_places: int) -> None:
@@ -148,7 +156,13 @@ class TrainingLog:
         with self._writing():
             for summary in hparams(shown, dict.fromkeys(["loss", *scores], 0.0)):  # only their names are read
                 self.writer._get_file_writer().add_summary(summary, step)
-        self.writer.close()
+        self.close()
+
+    def close(self) -> None:
+        with self._writing():
+            self.writer.close()
+        if self.num_lost:
+            logger.error("%s could not be written to %d times: its curves have gaps", self.folder, self.num_lost)
 
 
 def _score_tags(results: dict[str, dict[str, float]]) -> dict[str, float]:

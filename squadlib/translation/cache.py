@@ -45,11 +45,15 @@ class Cache:
         self.path, self.target_lang = path, target_lang
         self.key = backend, source_lang, target_lang
         self.database = sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None)
-        with self._transaction():  # of processes that start together one makes the file, the others find it made
-            self._make_table()
-        self._log_ahead()
         self._synced_at, self._waits = -math.inf, False
-        self._wait_for_the_disk(True)
+        try:
+            with self._transaction():  # of processes that start together one makes the file, the others find it made
+                self._make_table()
+            self._log_ahead()
+            self._wait_for_the_disk(True)
+        except BaseException:
+            self.database.close()  # else the files of its log stay
+            raise
 
     def _make_table(self) -> None:
         (found,) = self.database.execute("PRAGMA application_id").fetchone()

@@ -23,7 +23,7 @@ class LocalModel(ABC):
                 trust_remote_code=False,  # the library's default is to ask
             )
             self.load(settings)
-        except (OSError, ValueError, RuntimeError) as error:
+        except Exception as error:  # of safetensors, CTranslate2 and the tokenizers' Rust core each has its own
             reason = " ".join(str(error).split())[:200]
             message = f"{settings.model_name_or_path}: no translation model that can be loaded ({reason})"
             raise SquadError(message) from error

@@ -34,6 +34,7 @@ class Updater:
         self.parallel: DistributedDataParallel | None = None
         if processes.world > 1:
             self.parallel = processes.wrap(runner.model, some_unused(runner, windows, self.parameters))
+            self._settle_sums()
         self.num_tokens = windows.num_tokens()
 
     def gradients(self, batches: list[np.ndarray]) -> torch.Tensor:
@@ -55,6 +56,15 @@ class Updater:
                 loss = loss * self.processes.world if self.parallel else loss  # DDP takes the mean over processes
                 (loss if self.scaler is None else self.scaler.scale(loss)).backward()
         return total
+
+    def _settle_sums(self) -> None:
+        """Exchange gradients once for nothing: behind the first exchange DDP puts them into another order.
+
+        Among three or more processes the place of a gradient says in which order the processes' parts are added, so
+        the first step of a resumed run would round otherwise than the same step of a run that was not stopped.
+        """
+        self.gradients([np.zeros(1, np.int64)])
+        self.optimizer.zero_grad()
 
     def leave(self) -> None:
         """End the exchange of gradients: it must not outlive the group of processes, as both would wait forever."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 import shutil
 import signal
@@ -12,13 +13,15 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT
 from processes import Run, eval_flags, flags, one_sentence, prediction_files, same_bits, weights, write_small_squad
 from several_processes import assert_all_done, losses, make_calm_bert, start_ranks
 
 from squadlib.console import SquadError
 from squadlib.training.checkpoints import check_checkpoint
-from squadlib.training.processes import start_processes
+from squadlib.training.fine_tuning import log_start
+from squadlib.training.processes import Processes, start_processes
 
 TOLERANCE = 1e-5  # relative; sums in another order differ by float32 rounding, 6e-8 an operation
 
@@ -92,8 +95,6 @@ def test_libraries_say_nothing(trained):
 
 def with_an_unused_parameter() -> None:
     """As XLNet's mask embedding: the loss gives it no gradient."""
-    import torch
-
     from squadlib.training import fine_tuning
 
     load = fine_tuning.load_model
@@ -188,11 +189,67 @@ def test_end_of_one_process_ends_the_others_with_one_sentence(rank, small, tmp_p
         assert one_sentence(run.stderr) == "another process of this run ended; its own message says why"
 
 
+class Differs:
+    """Rank 1 has another learning rate, or one question less in its file."""
+
+    def __init__(self, flag):
+        self.flag = flag
+
+    def __call__(self):
+        import run_squad
+
+        if os.environ["RANK"] == "1":
+            name, change = ("run", self.run) if self.flag else ("load_examples", self.load_examples)
+            setattr(run_squad, name, functools.partial(change, getattr(run_squad, name)))
+
+    def run(self, run, args, *rest):
+        setattr(args, self.flag, 0.5)
+        return run(args, *rest)
+
+    def load_examples(self, load, *args, **options):
+        return load(*args, **options)[:-1]
+
+
+@pytest.mark.parametrize(
+    ("flag", "told"),
+    [("learning_rate", "--learning_rate 0.5 and process 0 0.001"), (None, r"windows \w+ and process 0 \w+")],
+)
+def test_a_process_with_other_flags_or_data_is_told_before_the_first_step(flag, told, small, tmp_path):
+    runs = start_ranks(tmp_path, *flags("--weight_decay", 0.1, train=small), hook=Differs(flag))
+    for run in runs:
+        assert run.wait() == 1, run.stderr
+        assert re.match(f"process 1 has {told}; every process needs the same", one_sentence(run.stderr))
+    assert not (tmp_path / "runs").exists()
+
+
 def test_environment_without_other_processes_is_explained(small, tmp_path):
     for environment in ({"WORLD_SIZE": 2}, {"WORLD_SIZE": "two"}):
         run = Run(tmp_path, *flags(train=small), env=environment)
         assert run.wait() == 1
         assert "start them with torchrun, or unset WORLD_SIZE" in run.stderr and "Traceback" not in run.stderr
+
+
+def test_machines_that_do_not_reach_each_other_are_told_what_to_set(monkeypatch):
+    """A machine whose name stands for 127.0.0.1 gives the others that address."""
+    for name, value in {"WORLD_SIZE": 4, "RANK": 2, "LOCAL_RANK": 0, "GROUP_WORLD_SIZE": 2, "MASTER_PORT": 1}.items():
+        monkeypatch.setenv(name, str(value))
+
+    def init_process_group(*args, **options):
+        raise RuntimeError("connection refused, remote=[127.0.0.1]:23436")
+
+    monkeypatch.setattr("torch.distributed.init_process_group", init_process_group)
+    with pytest.raises(SquadError, match=r"refused.*: start torchrun on each .* set GLOO_SOCKET_IFNAME \(GPUs: NCCL_"):
+        start_processes(-1, True)
+
+
+def test_the_command_that_is_kept_names_the_machines(monkeypatch):
+    def command(world):
+        return log_start(["--do_train"], Processes(0, world, torch.device("cpu")), 42).splitlines()[0]
+
+    assert command(1).startswith("python run_squad.py")
+    assert command(4).startswith("torchrun --nproc_per_node=4 run_squad.py")
+    monkeypatch.setenv("GROUP_WORLD_SIZE", "2")
+    assert command(4).startswith("torchrun --nnodes=2 --nproc_per_node=2 run_squad.py")
 
 
 def test_torchrun_itself_hands_a_signal_on(small, tmp_path):
@@ -216,8 +273,6 @@ def test_torchrun_itself_hands_a_signal_on(small, tmp_path):
 @pytest.fixture
 def four_gpus(monkeypatch):
     """A machine with four GPUs, as far as start_processes can see."""
-    import torch
-
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)

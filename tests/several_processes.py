@@ -12,12 +12,15 @@ import numpy as np
 from processes import TINY_BERT, Run, curve
 
 
-def start_ranks(folder: Path, *argv: object, world: int = 2, hook: Callable[[], None] | None = None) -> list[Run]:
-    """All ranks in one folder, each with its log in rank0, rank1, … hook: called in each of them before its main."""
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {"WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        return free.getsockname()[1]
+
+
+def start_ranks(folder: Path, *argv: object, world: int = 2, hook: Callable[[], None] | None = None) -> list[Run]:
+    """All ranks in one folder, each with its log in rank0, rank1, … hook: called in each of them before its main."""
+    shared = {"WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     return [
         Run(folder, *argv, env={**shared, "RANK": rank, "LOCAL_RANK": rank}, hook=hook, logs=folder / f"rank{rank}")
         for rank in range(world)

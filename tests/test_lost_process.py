@@ -14,7 +14,7 @@ import sys
 import pytest
 from conftest import ROOT
 from processes import Run, curve, flags, prediction_files, weights, write_small_squad
-from several_processes import assert_all_done, start_ranks
+from several_processes import assert_all_done, free_port, start_ranks
 
 LOST = "another process of this run ended; its own message says why"
 
@@ -84,9 +84,7 @@ def test_the_other_process_ends_and_a_resume_has_the_bits_of_an_unbroken_run(
 
 def test_a_process_that_waits_for_one_that_never_came_ends_when_it_is_told_to(small, tmp_path):
     """It waits inside torch, where Python's own handler of a signal would not be called for half an hour."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environment = {"WORLD_SIZE": 2, "RANK": 0, "LOCAL_RANK": 0, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     run = Run(tmp_path, *command(small), env=environment)
     run.wait_for(lambda: listens(port))

@@ -16,7 +16,7 @@ import pytest
 import torch
 from conftest import ROOT
 from processes import Run, eval_flags, flags, one_sentence, prediction_files, same_bits, weights, write_small_squad
-from several_processes import assert_all_done, losses, make_calm_bert, start_ranks
+from several_processes import assert_all_done, free_port, losses, make_calm_bert, start_ranks
 
 from squadlib.console import SquadError
 from squadlib.training.checkpoints import check_checkpoint
@@ -252,18 +252,22 @@ def test_the_command_that_is_kept_names_the_machines(monkeypatch):
     assert command(4).startswith("torchrun --nnodes=2 --nproc_per_node=2 run_squad.py")
 
 
-def test_torchrun_itself_hands_a_signal_on(small, tmp_path):
-    """The real launcher once: SIGTERM to it is a checkpoint, and --resume under it goes on to the end."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command = [*launcher, str(ROOT / "run_squad.py"), *flags("--num_train_epochs", 3, "--resume", train=small)]
-    with open(tmp_path / "log", "w") as log:
-        process = subprocess.Popen([*command, "--num_train_epochs", "500"], cwd=tmp_path, stdout=log, stderr=log)
-        while "step 3:" not in (text := (tmp_path / "log").read_text()):
-            assert process.poll() is None, text
-            time.sleep(0.01)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) != 0
-    text = (tmp_path / "log").read_text()
+def test_torchrun_on_two_machines_hands_a_signal_on(small, tmp_path):
+    """The real launcher, with the command of two machines: SIGTERM to one of them is a checkpoint of both."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1"]
+    launcher += ["--master_addr=127.0.0.1", f"--master_port={free_port()}"]
+    argv = [str(ROOT / "run_squad.py"), *flags("--resume", "--num_train_epochs", 500, train=small)]
+    machines = []
+    for number in (0, 1):
+        with open(tmp_path / f"log{number}", "w") as log:
+            command = [*launcher, f"--node_rank={number}", *argv]
+            machines.append(subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log))
+    while "step 3:" not in (text := (tmp_path / "log0").read_text()):
+        assert [machine.poll() for machine in machines] == [None, None], text
+        time.sleep(0.01)
+    machines[1].send_signal(signal.SIGTERM)
+    assert all(machine.wait(60) for machine in machines)
+    text = (tmp_path / "log0").read_text()
     assert re.search(r"stopped at step \d+; the same command with --resume goes on", text), text
     (folder,) = (tmp_path / "out").glob("checkpoint-*")
     check_checkpoint(str(folder))

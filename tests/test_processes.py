@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import re
 import shutil
@@ -148,6 +149,22 @@ def test_sharded_evaluation_writes_the_bytes_of_one_process(world, trained, smal
     assert_all_done(runs)
     files = prediction_files(trained(1) / "out")
     assert len(files) == 4 and prediction_files(tmp_path / "out") == files
+
+
+def sees_no_checkpoints() -> None:
+    """Rank 1, as on a machine with a disk of its own."""
+    from squadlib.training import fine_tuning
+
+    if os.environ["RANK"] == "1":
+        fine_tuning.list_checkpoints = lambda folder: []
+
+
+def test_a_machine_that_sees_no_checkpoints_scores_those_of_the_first(trained, small, tmp_path):
+    shutil.copytree(trained(2) / "out/checkpoint-3", tmp_path / "out/checkpoint-3")
+    argv = eval_flags(trained(2) / "out", small, "--eval_all_checkpoints")
+    runs = start_ranks(tmp_path, *argv, hook=sees_no_checkpoints)
+    assert_all_done(runs)
+    assert {"f1", "f1_3"} <= json.loads(runs[0].stdout).keys()
 
 
 def blocks_of_three() -> None:

@@ -247,7 +247,7 @@ def score_checkpoints(evaluations: list[Evaluation], settings: ModelSettings) ->
     """By name of the file, the results of every checkpoint-N of output_dir, `_N` behind their names."""
     results: dict[str, dict[str, float]] = {evaluation.name: {} for evaluation in evaluations}
     windows, processes = evaluations[0].windows, evaluations[0].processes
-    for step, folder in list_checkpoints(settings.output_dir):
+    for step, folder in processes.from_main(list_checkpoints(settings.output_dir)):
         logger.info("Loading checkpoint %s for evaluation", folder)
         runner = load_runner(folder, load_config(folder), settings, processes.device)
         agree_on_layout(runner, windows, processes)

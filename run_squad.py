@@ -550,6 +550,8 @@ def run(args: argparse.Namespace, argv: list[str], stack: contextlib.ExitStack) 
     articles = calibration.choose_articles(evaluations) if args.calibrate else []
     if args.do_train:
         windows = make_training_windows(training_data, tokenizer, sizes)
+    all_windows = [windows, *(evaluation.windows for evaluation in evaluations)]
+    fine_tuning.agree_on_work(all_windows, flags, processes)
     fine_tuning.agree_on_layout(runner, windows, processes)
     if args.do_train:
         training_settings = settings(TrainingSettings, flags)

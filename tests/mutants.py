@@ -77,6 +77,12 @@ SURVIVORS = {  # (module, altered line): why no test can notice it
     ): "both have as many as there are files",
     (CACHE, "self._synced_at, self._waits = (-math.inf, True)"): "waiting is SQLite's own default, as it is built here",
     (CACHE, "self._wait_for_the_disk(False)"): "the same",
+    (CACHE, "without self._wait_for_the_disk(True)"): "the same",
+    (
+        COMPARISON,
+        "if np.column_stack(mirrored).tolist() >= np.column_stack(sample).tolist():",
+    ): "equal ones are the same either way",
+    (COMPARISON, "block = max(2, MOST_DRAWN // len(sample.counts))"): "how much is drawn at a time",
     (CACHE, "if 'locked' not in str(error) or time.monotonic() >= end:"): "one tick of the clock",
     (CACHE, "own = dict(zip(part, part, strict=False))"): "both are the same list",
     (EVALUATOR, "matplotlib.rc('font', size=12)"): "the look of a plot",
@@ -151,8 +157,8 @@ def mutants(source: str, number: int) -> Iterator[tuple[str, str]]:
             getattr(parent, field)[index] = new
         text = ast.unparse(ast.fix_missing_locations(tree))
         plain = ast.unparse(ast.parse(source)).splitlines()
-        line = next((b for a, b in zip(plain, text.splitlines(), strict=False) if a != b), "(a line is gone)")
-        yield f"{node.lineno}: {line.strip()}", text
+        before, after = next((a.strip(), b.strip()) for a, b in zip(plain, text.splitlines(), strict=False) if a != b)
+        yield f"{node.lineno}: {after if after != 'pass' else f'without {before}'}", text
 
 
 def tests_pass(folder: Path, tests: list[str], seconds: float) -> bool:

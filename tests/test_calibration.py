@@ -12,7 +12,7 @@ import pytest
 from conftest import SAMPLE
 from logged_run import ALL, texts
 from processes import Run, eval_flags, flags, one_sentence
-from test_processes import start_two
+from several_processes import assert_all_done, start_ranks
 
 import run_squad
 from evaluate_v2 import best_thresholds, score_answers
@@ -219,8 +219,8 @@ def test_evaluating_alone_calibrates_too_and_gives_the_same(calibrated, short_sa
 def test_two_processes_calibrate_as_one_does(calibrated, short_sample, tmp_path):
     folder, run = calibrated
     shutil.copytree(folder / "out", tmp_path / "model")
-    runs = start_two(tmp_path, *eval_flags("model", short_sample, "--calibrate"))
-    assert [run.wait() for run in runs] == [0, 0], [run.stderr for run in runs]
+    runs = start_ranks(tmp_path, *eval_flags("model", short_sample, "--calibrate"))
+    assert_all_done(runs)
     found, expected = json.loads(runs[0].stdout), json.loads(run.stdout)
     assert found == pytest.approx(expected, rel=1e-3)
     assert not runs[1].stdout and load_calibration(str(tmp_path / "model"), load(tmp_path / "model"))

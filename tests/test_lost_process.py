@@ -14,18 +14,20 @@ import sys
 import pytest
 from conftest import ROOT
 from processes import Run, curve, flags, prediction_files, weights, write_small_squad
-from two_processes import start_pair
+from several_processes import assert_all_done, free_port, start_ranks
 
 LOST = "another process of this run ended; its own message says why"
 
 
 class Dies:
-    """SIGKILL at the n-th call of a function, `os.fsync` for example."""
+    """SIGKILL of one rank at the n-th call of a function, `os.fsync` for example."""
 
-    def __init__(self, function: str, n: int) -> None:
-        self.function, self.n, self.calls = function, n, 0
+    def __init__(self, rank: int, function: str, n: int) -> None:
+        self.rank, self.function, self.n, self.calls = rank, function, n, 0
 
     def __call__(self) -> None:
+        if int(os.environ["RANK"]) != self.rank:
+            return
         module_name, name = self.function.rsplit(".", 1)
         module = importlib.import_module(module_name)
         setattr(module, name, functools.partial(self.counted, getattr(module, name)))
@@ -50,8 +52,8 @@ def command(data):
 @pytest.fixture(scope="module")
 def unbroken(small, tmp_path_factory):
     folder = tmp_path_factory.mktemp("unbroken")
-    runs = start_pair(folder, *command(small))
-    assert [run.wait() for run in runs] == [0, 0], runs[0].stderr
+    runs = start_ranks(folder, *command(small))
+    assert_all_done(runs)
     return folder
 
 
@@ -68,15 +70,13 @@ def unbroken(small, tmp_path_factory):
 def test_the_other_process_ends_and_a_resume_has_the_bits_of_an_unbroken_run(
     rank, function, n, small, unbroken, tmp_path
 ):
-    hooks = [None, None]
-    hooks[rank] = Dies(function, n)
-    runs = start_pair(tmp_path, *command(small), hooks=tuple(hooks))
+    runs = start_ranks(tmp_path, *command(small), hook=Dies(rank, function, n))
     assert runs[rank].wait() == -signal.SIGKILL, runs[rank].stderr
     other = runs[1 - rank]
     assert other.wait(60) == 1, other.stderr
     assert LOST in other.stderr and "Traceback" not in other.stderr
-    runs = start_pair(tmp_path, *command(small))
-    assert [run.wait() for run in runs] == [0, 0], runs[0].stderr
+    runs = start_ranks(tmp_path, *command(small))
+    assert_all_done(runs)
     assert weights(tmp_path / "out") == weights(unbroken / "out")
     assert prediction_files(tmp_path / "out") == prediction_files(unbroken / "out")
     assert curve(tmp_path / "runs") == curve(unbroken / "runs")
@@ -84,9 +84,7 @@ def test_the_other_process_ends_and_a_resume_has_the_bits_of_an_unbroken_run(
 
 def test_a_process_that_waits_for_one_that_never_came_ends_when_it_is_told_to(small, tmp_path):
     """It waits inside torch, where Python's own handler of a signal would not be called for half an hour."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environment = {"WORLD_SIZE": 2, "RANK": 0, "LOCAL_RANK": 0, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     run = Run(tmp_path, *command(small), env=environment)
     run.wait_for(lambda: listens(port))

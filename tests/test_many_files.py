@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from logged_run import ALL, texts
 from processes import MINI_SQUAD, Run, curve, flags, one_sentence, prediction_files, same_bits, weights
-from test_processes import start_two
+from several_processes import assert_all_done, start_ranks
 
 import run_squad
 from squadlib.console import SquadError
@@ -285,8 +285,8 @@ def test_two_processes_score_several_files_as_one_does(files, sampled, tmp_path)
     folder, _ = sampled
     argv = ["--model_type", "bert", "--model_name_or_path", folder / "out", "--do_eval", "--output_dir", "out", *SIZES]
     argv += ["--predict_file", f"x={files / 'a.json'}", files / "b.json"]
-    runs = start_two(tmp_path, *argv)
-    assert [run.wait() for run in runs] == [0, 0], [run.stderr for run in runs]
+    runs = start_ranks(tmp_path, *argv)
+    assert_all_done(runs)
     found = {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.json")}
     assert len(found) == 9  # four of each file, and results_.json
     assert found == {name: (folder / "out" / name).read_bytes() for name in found}
@@ -294,10 +294,10 @@ def test_two_processes_score_several_files_as_one_does(files, sampled, tmp_path)
 
 
 def test_two_processes_train_on_several_files(files, tmp_path):
-    runs = start_two(tmp_path, *flags(*SAMPLED, "--max_steps", 6, "--train_file", files / "a.json", files / "b.json"))
-    assert [run.wait() for run in runs] == [0, 0], [run.stderr for run in runs]
-    again = start_two(
+    runs = start_ranks(tmp_path, *flags(*SAMPLED, "--max_steps", 6, "--train_file", files / "a.json", files / "b.json"))
+    assert_all_done(runs)
+    again = start_ranks(
         tmp_path / "again", *flags(*SAMPLED, "--max_steps", 6, "--train_file", files / "a.json", files / "b.json")
     )
-    assert [run.wait() for run in again] == [0, 0], [run.stderr for run in again]
+    assert_all_done(again)
     assert same_bits(tmp_path, tmp_path / "again")

@@ -9,7 +9,7 @@ import shutil
 
 import pytest
 from processes import Run, flags, write_small_squad
-from two_processes import losses, make_calm_bert, start_pair
+from several_processes import assert_all_done, losses, make_calm_bert, start_ranks
 
 from squadlib.training.checkpoints import check_checkpoint, newest_checkpoint
 from squadlib.training.plan import Plan, make_plan
@@ -101,8 +101,8 @@ def stopped(unbroken, tmp_path):
 
 
 def test_one_process_becomes_two_with_the_same_global_batch(stopped, unbroken, small, calm_bert):
-    runs = start_pair(stopped, *command(small, calm_bert), "--per_gpu_train_batch_size", 2)
-    assert [run.wait() for run in runs] == [0, 0], runs[0].stderr
+    runs = start_ranks(stopped, *command(small, calm_bert), "--per_gpu_train_batch_size", 2)
+    assert_all_done(runs)
     assert "another run from here on" not in runs[0].stderr
     ours, theirs = losses(stopped), losses(unbroken)
     assert ours.keys() == theirs.keys() and len(ours) > 8

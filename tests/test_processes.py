@@ -1,64 +1,45 @@
-"""Two processes train, evaluate, save, resume and stop as one does. The runs are started as torchrun starts them."""
+"""Two and four processes train, evaluate, save, resume and stop as one does. They are started as torchrun does it."""
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT
-from processes import TINY_BERT, Run, curve, flags, prediction_files, weights, write_small_squad
+from processes import Run, eval_flags, flags, one_sentence, prediction_files, same_bits, weights, write_small_squad
+from several_processes import assert_all_done, free_port, losses, make_calm_bert, start_ranks
 
 from squadlib.console import SquadError
 from squadlib.training.checkpoints import check_checkpoint
-from squadlib.training.processes import start_processes
+from squadlib.training.fine_tuning import log_start
+from squadlib.training.processes import Processes, start_processes
 
 TOLERANCE = 1e-5  # relative; sums in another order differ by float32 rounding, 6e-8 an operation
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    return write_small_squad(tmp_path_factory.mktemp("data") / "small.json", 17)
+    return write_small_squad(tmp_path_factory.mktemp("data") / "small.json", 15)
 
 
 @pytest.fixture(scope="module")
 def calm_bert(tmp_path_factory):
-    """The tiny checkpoint without dropout, whose draws depend on the process."""
-    folder = tmp_path_factory.mktemp("model") / "calm"
-    shutil.copytree(TINY_BERT, folder)
-    config = json.loads((folder / "config.json").read_text())
-    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
-
-
-def start_two(folder, *argv, hook=None):
-    """Both processes of `torchrun --nproc_per_node=2 run_squad.py argv`; the second writes its log elsewhere."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {"WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    runs = []
-    for rank in (0, 1):
-        environment = {**shared, "RANK": rank, "LOCAL_RANK": rank}
-        runs.append(Run(folder, *argv, env=environment, hook=hook, logs=folder / f"rank{rank}"))
-    return runs
-
-
-def losses(folder):
-    return {step: float(np.frombuffer(bits, np.float32)[0]) for step, bits in curve(folder / "runs")["loss"]}
+    return make_calm_bert(tmp_path_factory.mktemp("model") / "calm")
 
 
 def assert_close(folder, other):
     ours, theirs = losses(folder), losses(other)
-    assert ours.keys() == theirs.keys() and len(ours) >= 8
+    assert ours.keys() == theirs.keys() and len(ours) == 6
     for step, loss in ours.items():
         assert loss == pytest.approx(theirs[step], rel=TOLERANCE), step
     ours, theirs = weights(folder / "out"), weights(other / "out")
@@ -70,52 +51,51 @@ def assert_close(folder, other):
         assert difference < 1e-4, name
 
 
-@pytest.fixture(scope="module")
-def one_process(small, calm_bert, tmp_path_factory):
-    """One process with twice the batch; the last update has left-over micro-batches, the last of them 1 window."""
-    folder = tmp_path_factory.mktemp("one")
-    run = Run(folder, *common(small, calm_bert), "--per_gpu_train_batch_size", 4)
-    assert run.wait() == 0, run.stderr
-    return folder
+def command(small, model, world):
+    """45 windows, 8 a micro-batch of all processes; the last update of an epoch has one such and one of 5.
 
-
-def common(small, model):
+    Of these 5 two processes have 3 and 2, four have 2, 2, 1 and none.
+    """
     argv = flags("--do_eval", "--predict_file", small, "--evaluate_during_training", model=model, train=small)
-    return [*argv, "--gradient_accumulation_steps", "3", "--num_train_epochs", "2", "--save_steps", "3"]
+    argv += ["--gradient_accumulation_steps", 4, "--num_train_epochs", 3, "--save_steps", 3]
+    return [*argv, "--per_gpu_train_batch_size", 8 // world]
 
 
 @pytest.fixture(scope="module")
-def two_processes(small, calm_bert, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("two")
-    runs = start_two(folder, *common(small, calm_bert), "--per_gpu_train_batch_size", 2)
-    assert [run.wait() for run in runs] == [0, 0], [run.stderr for run in runs]
-    return folder
+def trained(small, calm_bert, tmp_path_factory):
+    """By the number of processes, the folder of a finished run."""
+
+    @functools.cache
+    def train(world):
+        folder = tmp_path_factory.mktemp(f"trained_by_{world}")
+        assert_all_done(start_ranks(folder, *command(small, calm_bert, world), world=world))
+        return folder
+
+    return train
 
 
-def test_two_processes_train_like_one_with_twice_the_batch(one_process, two_processes):
-    assert_close(two_processes, one_process)
+@pytest.mark.parametrize("world", [2, 4])
+def test_several_processes_train_like_one_with_their_batches_together(world, trained):
+    assert_close(trained(world), trained(1))
 
 
-def test_only_rank_0_writes_and_reports(two_processes):
-    logs = [(two_processes / f"rank{rank}/stderr").read_text() for rank in (0, 1)]
-    assert "Results: " in logs[0] and "INFO" not in logs[1]
-    assert (two_processes / "rank0/stdout").read_text().startswith('{"exact"')
-    assert not (two_processes / "rank1/stdout").read_text()
-    assert len(list((two_processes / "runs").iterdir())) == 1
-    state = check_checkpoint(str(two_processes / "out/checkpoint-6"))
-    assert state["world"] == 2
+def test_only_rank_0_writes_and_reports(trained):
+    folder = trained(4)
+    logs = [(folder / f"rank{rank}/stderr").read_text() for rank in range(4)]
+    assert "Results: " in logs[0] and not "".join(logs[1:])
+    assert (folder / "rank0/stdout").read_text().startswith('{"exact"')
+    assert not any((folder / f"rank{rank}/stdout").read_text() for rank in (1, 2, 3))
+    assert len(list((folder / "runs").iterdir())) == 1
+    assert check_checkpoint(str(folder / "out/checkpoint-6"))["world"] == 4
 
 
-def test_libraries_say_nothing(two_processes):
-    for rank in (0, 1):
-        lines = (two_processes / f"rank{rank}/stderr").read_text().splitlines()
-        assert not [line for line in lines if " - run_squad - " not in line]
+def test_libraries_say_nothing(trained):
+    lines = (trained(4) / "rank0/stderr").read_text().splitlines()
+    assert not [line for line in lines if " - run_squad - " not in line]
 
 
 def with_an_unused_parameter() -> None:
     """As XLNet's mask embedding: the loss gives it no gradient."""
-    import torch
-
     from squadlib.training import fine_tuning
 
     load = fine_tuning.load_model
@@ -129,14 +109,14 @@ def with_an_unused_parameter() -> None:
 
 
 def test_parameter_without_gradient_stays_as_it_is(small, calm_bert, tmp_path):
-    more = ("--weight_decay", "0.1", "--num_train_epochs", "1")
-    argv = [*common(small, calm_bert), *more]
-    one = Run(tmp_path / "one", *argv, "--per_gpu_train_batch_size", 4, hook=with_an_unused_parameter)
-    two = start_two(tmp_path / "two", *argv, "--per_gpu_train_batch_size", 2, hook=with_an_unused_parameter)
-    assert [run.wait() for run in (one, *two)] == [0, 0, 0], [run.stderr for run in (one, *two)]
-    ours, theirs = losses(tmp_path / "two"), losses(tmp_path / "one")
-    assert ours == pytest.approx(theirs, rel=TOLERANCE) and len(ours) >= 4
-    for run in (one, two[0]):
+    runs = []
+    for world in (1, 2):
+        argv = [*command(small, calm_bert, world), "--weight_decay", 0.1, "--num_train_epochs", 2]
+        runs += start_ranks(tmp_path / str(world), *argv, world=world, hook=with_an_unused_parameter)
+    assert_all_done(runs)
+    ours, theirs = losses(tmp_path / "2"), losses(tmp_path / "1")
+    assert ours == pytest.approx(theirs, rel=TOLERANCE) and len(ours) == 4
+    for run in runs[:2]:
         assert np.frombuffer(weights(run.folder / "out")["unused"], np.float32).tolist() == [1, 1, 1]
         assert not [line for line in run.stderr.splitlines() if " - run_squad - " not in line]
 
@@ -158,19 +138,33 @@ def nobody_wraps_the_model_any_more() -> None:
 
 
 def test_processes_do_not_wait_for_each_other_at_the_end(small, tmp_path):
-    runs = start_two(tmp_path, *flags("--max_steps", 2, train=small), hook=nobody_wraps_the_model_any_more)
-    assert [run.wait() for run in runs] == [0, 0], [run.stderr for run in runs]
+    argv = flags("--max_steps", 2, train=small)
+    assert_all_done(start_ranks(tmp_path, *argv, hook=nobody_wraps_the_model_any_more))
 
 
-def test_sharded_evaluation_writes_the_bytes_of_one_process(two_processes, small, tmp_path):
-    argv = ["--model_type", "bert", "--model_name_or_path", str(two_processes / "out"), "--do_eval", "--no_cuda"]
-    argv += ["--predict_file", str(small), "--max_seq_length", "64", "--doc_stride", "32", "--max_query_length", "12"]
-    single = Run(tmp_path / "one", *argv, "--output_dir", "out")
-    assert single.wait() == 0, single.stderr
-    runs = start_two(tmp_path / "two", *argv, "--output_dir", "out", hook=blocks_of_three)
-    assert [run.wait() for run in runs] == [0, 0], runs[0].stderr
-    files = prediction_files(tmp_path / "one/out")
-    assert len(files) == 4 and prediction_files(tmp_path / "two/out") == files
+@pytest.mark.parametrize("world", [2, 4])
+def test_sharded_evaluation_writes_the_bytes_of_one_process(world, trained, small, tmp_path):
+    argv = eval_flags(trained(1) / "out", small)
+    runs = start_ranks(tmp_path, *argv, world=world, hook=blocks_of_three)
+    assert_all_done(runs)
+    files = prediction_files(trained(1) / "out")
+    assert len(files) == 4 and prediction_files(tmp_path / "out") == files
+
+
+def sees_no_checkpoints() -> None:
+    """Rank 1, as on a machine with a disk of its own."""
+    from squadlib.training import fine_tuning
+
+    if os.environ["RANK"] == "1":
+        fine_tuning.list_checkpoints = lambda folder: []
+
+
+def test_a_machine_that_sees_no_checkpoints_scores_those_of_the_first(trained, small, tmp_path):
+    shutil.copytree(trained(2) / "out/checkpoint-3", tmp_path / "out/checkpoint-3")
+    argv = eval_flags(trained(2) / "out", small, "--eval_all_checkpoints")
+    runs = start_ranks(tmp_path, *argv, hook=sees_no_checkpoints)
+    assert_all_done(runs)
+    assert {"f1", "f1_3"} <= json.loads(runs[0].stdout).keys()
 
 
 def blocks_of_three() -> None:
@@ -179,29 +173,22 @@ def blocks_of_three() -> None:
     evaluation.DECODE_BLOCK = 3
 
 
-@pytest.mark.parametrize("world", [2, 1])
-def test_resume_with_the_same_or_another_number_of_processes(
-    world, one_process, two_processes, small, calm_bert, tmp_path
-):
-    for name in ("out", "runs"):
-        shutil.copytree(two_processes / name, tmp_path / name)
-    for folder in (tmp_path / "out").glob("checkpoint-*"):
-        if folder.name != "checkpoint-3":
-            shutil.rmtree(folder)
-    argv = [*common(small, calm_bert), "--resume", "--per_gpu_train_batch_size", 4 // world]
-    runs = start_two(tmp_path, *argv) if world == 2 else [Run(tmp_path, *argv)]
-    assert [run.wait() for run in runs] == [0] * world, [run.stderr for run in runs]
+@pytest.mark.parametrize(("before", "world"), [(2, 2), (4, 4), (2, 1), (2, 4), (4, 2)])
+def test_resume_with_the_same_or_another_number_of_processes(before, world, trained, small, calm_bert, tmp_path):
+    for name in ("out/checkpoint-3", "runs"):
+        shutil.copytree(trained(before) / name, tmp_path / name)
+    runs = start_ranks(tmp_path, *command(small, calm_bert, world), "--resume", world=world)
+    assert_all_done(runs)
     assert "Going on from out/checkpoint-3" in runs[0].stderr
-    if world == 2:
-        assert weights(tmp_path / "out") == weights(two_processes / "out")
-        assert curve(tmp_path / "runs") == curve(two_processes / "runs")
+    if world == before:
+        assert same_bits(tmp_path, trained(before))
     else:
-        assert_close(tmp_path, one_process)
+        assert_close(tmp_path, trained(1))
 
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_signal_to_one_process_stops_all_at_one_step(rank, small, tmp_path):
-    runs = start_two(tmp_path, *flags("--num_train_epochs", 30, train=small))
+    runs = start_ranks(tmp_path, *flags("--num_train_epochs", 30, train=small))
     runs[0].wait_for(lambda: "step 3:" in runs[0].stderr)
     runs[rank].kill(signal.SIGTERM)
     assert [run.wait() for run in runs] == [143, 143], [run.stderr for run in runs]
@@ -209,12 +196,47 @@ def test_signal_to_one_process_stops_all_at_one_step(rank, small, tmp_path):
     check_checkpoint(str(folder))
 
 
-def test_end_of_one_process_ends_the_other_with_one_sentence(small, tmp_path):
-    runs = start_two(tmp_path, *flags("--num_train_epochs", 30, train=small))
+@pytest.mark.parametrize("rank", [0, 2])
+def test_end_of_one_process_ends_the_others_with_one_sentence(rank, small, tmp_path):
+    runs = start_ranks(tmp_path, *flags("--num_train_epochs", 30, train=small), world=4)
     runs[0].wait_for(lambda: "step 3:" in runs[0].stderr)
-    runs[1].kill(signal.SIGKILL)
-    assert runs[0].wait() == 1
-    assert "another process of this run ended" in runs[0].stderr and "Traceback" not in runs[0].stderr
+    runs.pop(rank).kill(signal.SIGKILL)
+    assert [run.wait() for run in runs] == [1, 1, 1]
+    for run in runs:
+        assert one_sentence(run.stderr) == "another process of this run ended; its own message says why"
+
+
+class Differs:
+    """Rank 1 has another learning rate, or one question less in its file."""
+
+    def __init__(self, flag):
+        self.flag = flag
+
+    def __call__(self):
+        import run_squad
+
+        if os.environ["RANK"] == "1":
+            name, change = ("run", self.run) if self.flag else ("load_examples", self.load_examples)
+            setattr(run_squad, name, functools.partial(change, getattr(run_squad, name)))
+
+    def run(self, run, args, *rest):
+        setattr(args, self.flag, 0.5)
+        return run(args, *rest)
+
+    def load_examples(self, load, *args, **options):
+        return load(*args, **options)[:-1]
+
+
+@pytest.mark.parametrize(
+    ("flag", "told"),
+    [("learning_rate", "--learning_rate 0.5 and process 0 0.001"), (None, r"windows \w+ and process 0 \w+")],
+)
+def test_a_process_with_other_flags_or_data_is_told_before_the_first_step(flag, told, small, tmp_path):
+    runs = start_ranks(tmp_path, *flags("--weight_decay", 0.1, train=small), hook=Differs(flag))
+    for run in runs:
+        assert run.wait() == 1, run.stderr
+        assert re.match(f"process 1 has {told}; every process needs the same", one_sentence(run.stderr))
+    assert not (tmp_path / "runs").exists()
 
 
 def test_environment_without_other_processes_is_explained(small, tmp_path):
@@ -224,18 +246,45 @@ def test_environment_without_other_processes_is_explained(small, tmp_path):
         assert "start them with torchrun, or unset WORLD_SIZE" in run.stderr and "Traceback" not in run.stderr
 
 
-def test_torchrun_itself_hands_a_signal_on(small, tmp_path):
-    """The real launcher once: SIGTERM to it is a checkpoint, and --resume under it goes on to the end."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command = [*launcher, str(ROOT / "run_squad.py"), *flags("--num_train_epochs", 3, "--resume", train=small)]
-    with open(tmp_path / "log", "w") as log:
-        process = subprocess.Popen([*command, "--num_train_epochs", "500"], cwd=tmp_path, stdout=log, stderr=log)
-        while "step 3:" not in (text := (tmp_path / "log").read_text()):
-            assert process.poll() is None, text
-            time.sleep(0.01)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) != 0
-    text = (tmp_path / "log").read_text()
+def test_machines_that_do_not_reach_each_other_are_told_what_to_set(monkeypatch):
+    """A machine whose name stands for 127.0.0.1 gives the others that address."""
+    for name, value in {"WORLD_SIZE": 4, "RANK": 2, "LOCAL_RANK": 0, "GROUP_WORLD_SIZE": 2, "MASTER_PORT": 1}.items():
+        monkeypatch.setenv(name, str(value))
+
+    def init_process_group(*args, **options):
+        raise RuntimeError("connection refused, remote=[127.0.0.1]:23436")
+
+    monkeypatch.setattr("torch.distributed.init_process_group", init_process_group)
+    with pytest.raises(SquadError, match=r"refused.*: start torchrun on each .* set GLOO_SOCKET_IFNAME \(GPUs: NCCL_"):
+        start_processes(-1, True)
+
+
+def test_the_command_that_is_kept_names_the_machines(monkeypatch):
+    def command(world):
+        return log_start(["--do_train"], Processes(0, world, torch.device("cpu")), 42).splitlines()[0]
+
+    assert command(1).startswith("python run_squad.py")
+    assert command(4).startswith("torchrun --nproc_per_node=4 run_squad.py")
+    monkeypatch.setenv("GROUP_WORLD_SIZE", "2")
+    assert command(4).startswith("torchrun --nnodes=2 --nproc_per_node=2 run_squad.py")
+
+
+def test_torchrun_on_two_machines_hands_a_signal_on(small, tmp_path):
+    """The real launcher, with the command of two machines: SIGTERM to one of them is a checkpoint of both."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1"]
+    launcher += ["--master_addr=127.0.0.1", f"--master_port={free_port()}"]
+    argv = [str(ROOT / "run_squad.py"), *flags("--resume", "--num_train_epochs", 500, train=small)]
+    machines = []
+    for number in (0, 1):
+        with open(tmp_path / f"log{number}", "w") as log:
+            command = [*launcher, f"--node_rank={number}", *argv]
+            machines.append(subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log))
+    while "step 3:" not in (text := (tmp_path / "log0").read_text()):
+        assert [machine.poll() for machine in machines] == [None, None], text
+        time.sleep(0.01)
+    machines[1].send_signal(signal.SIGTERM)
+    assert all(machine.wait(60) for machine in machines)
+    text = (tmp_path / "log0").read_text()
     assert re.search(r"stopped at step \d+; the same command with --resume goes on", text), text
     (folder,) = (tmp_path / "out").glob("checkpoint-*")
     check_checkpoint(str(folder))
@@ -245,8 +294,6 @@ def test_torchrun_itself_hands_a_signal_on(small, tmp_path):
 @pytest.fixture
 def four_gpus(monkeypatch):
     """A machine with four GPUs, as far as start_processes can see."""
-    import torch
-
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)

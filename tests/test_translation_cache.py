@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT
@@ -166,3 +167,24 @@ def test_a_slow_servers_answers_wait_for_the_disk_and_a_fast_ones_once_a_second(
         waited.append(cache.database.execute("PRAGMA synchronous").fetchone()[0] == 2)
     assert waited == [True, False, False, True, True, False, True]
     assert len(stored_strings(tmp_path / "cache.sqlite")) == 7  # whatever ends this process
+
+
+class Busy:
+    """A database that is locked, or broken, for its first calls."""
+
+    def __init__(self, calls: int, reason: str) -> None:
+        self.calls, self.reason = calls, reason
+
+    def execute(self, query: str) -> None:
+        self.calls -= 1
+        if self.calls >= 0:
+            raise sqlite3.OperationalError(self.reason)
+
+
+def test_a_new_cache_waits_for_its_turn_to_log_ahead(monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    database = Busy(3, "database is locked")
+    Cache._log_ahead(SimpleNamespace(database=database))
+    assert database.calls == -1
+    with pytest.raises(sqlite3.OperationalError, match="disk"):
+        Cache._log_ahead(SimpleNamespace(database=Busy(1, "disk I/O error")))

@@ -13,6 +13,15 @@ from squadlib.model.layout import WindowModel
 from squadlib.model.windows import Windows
 
 
+def rows_in_use(windows: Windows, num_embeddings: int) -> np.ndarray:
+    """Which rows of a word embedding the windows select: bool (num_embeddings,)."""
+    template, used = windows.template, np.zeros(num_embeddings, bool)
+    special = [*template.prefix, *template.middle, *template.suffix, template.pad_id]
+    for ids in (special, windows.contexts.values, windows.questions.values):
+        used[np.asarray(ids)] = True
+    return used
+
+
 class UsedRows:
     """The word embedding cut down to the rows that the training data uses, while training.
 
@@ -22,15 +31,11 @@ class UsedRows:
 
     def __init__(self, runner: WindowModel, windows: Windows) -> None:
         self.runner = runner
-        template = windows.template
-        special = [*template.prefix, *template.middle, *template.suffix, template.pad_id]
         whole = runner.model.get_input_embeddings()
         if not isinstance(whole, torch.nn.Embedding):
             raise TypeError(f"the word embedding is a {type(whole).__name__}")
         self.whole = whole
-        used = np.zeros(whole.num_embeddings, bool)
-        for ids in (special, windows.contexts.values, windows.questions.values):
-            used[np.asarray(ids)] = True
+        used = rows_in_use(windows, whole.num_embeddings)
         self.row_of_id = np.cumsum(used) - 1
         self.ids = torch.from_numpy(np.flatnonzero(used)).to(whole.weight.device)
         padding = whole.padding_idx

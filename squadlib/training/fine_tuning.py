@@ -48,8 +48,7 @@ def log_start(argv: list[str], processes: Processes, seed: int) -> str:
     logger.info("%s; %s", versions, place)
     if "--overwrite_cache" in argv:
         logger.info("--overwrite_cache: nothing to overwrite, windows are made anew each time in seconds")
-    program = "python" if processes.world == 1 else f"torchrun --nproc_per_node={processes.world}"
-    lines = [f"{program} run_squad.py"]
+    lines = [f"{processes.launcher} run_squad.py"]
     for part in map(shlex.quote, argv):
         lines += [part] if part.startswith("--") else [f"{lines.pop()} {part}"]
     return " \\\n  ".join(lines) + f"\n# {versions}\n# {place}"
@@ -122,6 +121,25 @@ def agree_on_layout(runner: WindowModel, windows: Windows, processes: Processes)
     agreed = processes.from_main(LONGEST if LONGEST in layouts else runner.layout)
     if agreed != runner.layout:
         runner.use(agreed)
+
+
+def agree_on_work(all_windows: list[Windows], flags: JsonObject, processes: Processes) -> None:
+    """Raise SquadError where a process has other flags or data than rank 0: an older file on a second machine, say.
+
+    They would wait for each other forever, or train without a word on what nobody asked for.
+    """
+    if processes.world == 1:
+        return
+    work = {f"--{name}": value for name, value in flags.items() if name != "local_rank"}
+    work["windows"] = "".join(windows.digest()[:8] for windows in all_windows)
+    faults = [
+        f"process {rank} has {name} {other[name]} and process 0 {value}"
+        for rank, other in enumerate(processes.gather(work))
+        for name, value in work.items()
+        if other[name] != value
+    ]
+    if faults := processes.from_main(faults):
+        raise SquadError(f"{faults[0]}; every process needs the same command and the same files")
 
 
 class FineTuning:
@@ -238,7 +256,7 @@ def score_checkpoints(evaluations: list[Evaluation], settings: ModelSettings) ->
     """By name of the file, the results of every checkpoint-N of output_dir, `_N` behind their names."""
     results: dict[str, dict[str, float]] = {evaluation.name: {} for evaluation in evaluations}
     windows, processes = evaluations[0].windows, evaluations[0].processes
-    for step, folder in list_checkpoints(settings.output_dir):
+    for step, folder in processes.from_main(list_checkpoints(settings.output_dir)):
         logger.info("Loading checkpoint %s for evaluation", folder)
         runner = load_runner(folder, load_config(folder), settings, processes.device)
         agree_on_layout(runner, windows, processes)

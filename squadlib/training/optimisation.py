@@ -41,6 +41,8 @@ class Updater:
         self.recorded = Recorded(self._fixed_gradients, self._fixed_loss) if with_graphs else None
         self.recorded_step = Recorded(self._clip_and_step)
         self.num_tokens = windows.num_tokens()
+        if self.parallel:
+            self._settle_sums()
 
     def gradients(self, batches: list[np.ndarray]) -> torch.Tensor:
         """Gradients of the mean loss over the micro-batches, of all processes together.
@@ -94,6 +96,15 @@ class Updater:
 
     def _backward(self, loss: torch.Tensor) -> None:
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+
+    def _settle_sums(self) -> None:
+        """Exchange gradients once for nothing: behind the first exchange DDP puts them into another order.
+
+        Among three or more processes the place of a gradient says in which order the processes' parts are added, so
+        the first step of a resumed run would round otherwise than the same step of a run that was not stopped.
+        """
+        self.gradients([np.zeros(1, np.int64)])
+        self.optimizer.zero_grad()
 
     def leave(self) -> None:
         """End the exchange of gradients: it must not outlive the group of processes, as both would wait forever."""

@@ -19,6 +19,11 @@ from transformers import PreTrainedModel
 from squadlib.console import SquadError, logger
 
 T = TypeVar("T")
+ONE_MACHINE = "; start them with torchrun, or unset WORLD_SIZE"
+SEVERAL_MACHINES = (
+    ": start torchrun on each machine, and where the address above is not that of another one set GLOO_SOCKET_IFNAME "
+    "(GPUs: NCCL_SOCKET_IFNAME) to the name of the network card"
+)
 
 
 class Processes(NamedTuple):
@@ -31,6 +36,15 @@ class Processes(NamedTuple):
     @property
     def is_main(self) -> bool:
         return self.rank == 0
+
+    @property
+    def launcher(self) -> str:
+        """What starts a script as this run was started."""
+        if self.world == 1:
+            return "python"
+        machines = num_machines()
+        nodes = f" --nnodes={machines}" if machines > 1 else ""
+        return f"torchrun{nodes} --nproc_per_node={self.world // machines}"
 
     def barrier(self) -> None:
         if self.world > 1:
@@ -86,6 +100,11 @@ class Processes(NamedTuple):
         return values if self.is_main else []
 
 
+def num_machines() -> int:
+    """How many machines the torchrun that started this process has."""
+    return int(os.environ.get("GROUP_WORLD_SIZE", "1"))
+
+
 def start_processes(local_rank: int, no_cuda: bool) -> Processes:
     """Join the torchrun that started this process, if any, and pick the device."""
     cuda = torch.cuda.is_available() and not no_cuda
@@ -98,10 +117,8 @@ def start_processes(local_rank: int, no_cuda: bool) -> Processes:
             with signals_end_at_once(), _nothing_on_stdout():
                 dist.init_process_group("nccl" if cuda else "gloo", device_id=device)
     except (ValueError, RuntimeError) as error:
-        raise SquadError(
-            f"WORLD_SIZE is {os.environ.get('WORLD_SIZE')} but the processes do not meet ({str(error)[:200]}); "
-            "start them with torchrun, or unset WORLD_SIZE"
-        ) from error
+        told = f"WORLD_SIZE is {os.environ.get('WORLD_SIZE')} but the processes do not meet ({str(error)[:200]})"
+        raise SquadError(f"{told}{ONE_MACHINE if num_machines() == 1 else SEVERAL_MACHINES}") from error
     if cuda and local_rank >= count:
         raise SquadError(f"process {local_rank} has no GPU of its own; use --nproc_per_node={count} or --no_cuda")
     if world == 1 and count > 1:

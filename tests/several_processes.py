@@ -1,27 +1,34 @@
-"""Two processes of run_squad.py, started as torchrun starts them but without its launcher."""
+"""Several processes of run_squad.py, started as torchrun starts them but without its launcher."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import socket
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from processes import TINY_BERT, Run, curve
 
 
-def start_pair(folder: Path, *argv: object, hooks: tuple[Any, Any] = (None, None)) -> list[Run]:
-    """Both ranks in one folder, each with its log in rank0 or rank1. hooks: called in each before its main."""
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {"WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        return free.getsockname()[1]
+
+
+def start_ranks(folder: Path, *argv: object, world: int = 2, hook: Callable[[], None] | None = None) -> list[Run]:
+    """All ranks in one folder, each with its log in rank0, rank1, … hook: called in each of them before its main."""
+    shared = {"WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     return [
         Run(folder, *argv, env={**shared, "RANK": rank, "LOCAL_RANK": rank}, hook=hook, logs=folder / f"rank{rank}")
-        for rank, hook in enumerate(hooks)
+        for rank in range(world)
     ]
+
+
+def assert_all_done(runs: list[Run]) -> None:
+    assert [run.wait() for run in runs] == [0] * len(runs), [run.stderr for run in runs]
 
 
 def make_calm_bert(folder: Path) -> Path:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
+
+import run_squad
 
 sys.path.append(str(ROOT / "benchmarks"))
 import gpu_peers
@@ -65,6 +68,24 @@ def test_every_side_is_measured_beside_ours(report):
     assert code == 0 and len(sides) == 5 + 3 and sides[0]["ours / it"] == 1
     assert all(row["windows/s"] > 0 and row["ours / it"] > 0 and "what" not in row for row in sides)
     assert rows["a step of ours, bfloat16"][0]["KiB to the device a step"] > 1
+
+
+def test_whole_runs_are_given_flags_that_exist(report, monkeypatch):
+    said = []
+
+    def run(words):
+        words = [str(word) for word in words]
+        args = run_squad.build_parser().parse_args(words[words.index("--model_type") :])
+        said.append((Path(words[1]).name, args.resume, args.bf16))
+        assert Path(args.model_name_or_path, "model.safetensors").exists() and Path(args.train_file[0]).exists()
+        (Path(args.output_dir) / "checkpoint-12").mkdir(parents=True)
+        (Path(args.output_dir) / "model.safetensors").write_bytes(b"weights")
+
+    monkeypatch.setattr(on_gpu, "run", run)
+    code, _, rows = report("resume")
+    assert code == 0 and len(rows["run_squad.py"]) == 3
+    whole = ("run_squad.py", False, False)
+    assert said == [whole, whole, ("run_squad.py", True, False), ("our_side.py", False, True)]
 
 
 def test_peers_take_the_same_windows(tmp_path):

@@ -159,7 +159,6 @@ def with_peak(work: Callable[[], Any], on_gpu: bool) -> tuple[float, float, floa
     """(wall, CPU, peak MiB) of a piece of work. On a GPU of what torch holds; else of the process, all models in it."""
     gc.collect()
     if on_gpu:
-        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         wall, cpu, _ = timed(lambda: (work(), torch.cuda.synchronize()))
         return wall, cpu, torch.cuda.max_memory_allocated() / 2**20
@@ -179,7 +178,7 @@ def measure(name: str, strings: list[str], args: argparse.Namespace, notes: dict
         ours, sides = make_sides(folder, args, notes)
         lengths = ours.num_tokens(strings)
         for translate in sides.values():  # kernels are loaded, memory is asked for
-            translate(strings[:4])
+            translate(strings[: 256 if on_gpu else 4])
         results: dict[str, Translations] = {}
 
         def measured(side: str) -> tuple[float, float, float]:

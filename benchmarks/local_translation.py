@@ -13,8 +13,8 @@ The plain loop: batches of 32 in file order, padded to the longest, the same bea
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
-import gc
 import importlib.util
 import itertools
 import json
@@ -30,7 +30,7 @@ from typing import Any
 
 import torch
 import transformers
-from common import ROOT, interleaved, print_table, timed
+from common import ROOT, Usage, interleaved, print_table, timed
 
 sys.path.insert(0, str(ROOT))
 
@@ -155,19 +155,15 @@ def make_sides(folder: str, args: argparse.Namespace, notes: dict[str, None]) ->
     return ours, sides
 
 
-def with_peak(work: Callable[[], Any], on_gpu: bool) -> tuple[float, float, float]:
-    """(wall, CPU, peak MiB) of a piece of work. On a GPU of what torch holds; else of the process, all models in it."""
-    gc.collect()
+def with_peak(work: Callable[[], Any], on_gpu: bool) -> Usage:
+    """What a piece of work took, with a peak of its own: of torch on a GPU, else of the process, all models in it."""
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
-        wall, cpu, _ = timed(lambda: (work(), torch.cuda.synchronize()))
-        return wall, cpu, torch.cuda.max_memory_allocated() / 2**20
-    if sys.platform != "linux":
-        return timed(work)
-    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
-    wall, cpu, _ = timed(work)
-    status = Path("/proc/self/status").read_text().splitlines()
-    return wall, cpu, next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
+        usage = timed(lambda: (work(), torch.cuda.synchronize()))
+        return usage._replace(peak_mib=torch.cuda.max_memory_allocated() / 2**20)
+    with contextlib.suppress(OSError):  # Linux: the peak so far is forgotten
+        Path("/proc/self/clear_refs").write_text("5")
+    return timed(work)
 
 
 def measure(name: str, strings: list[str], args: argparse.Namespace, notes: dict[str, None]) -> dict[str, Any]:
@@ -181,7 +177,7 @@ def measure(name: str, strings: list[str], args: argparse.Namespace, notes: dict
             translate(strings[: 256 if on_gpu else 4])
         results: dict[str, Translations] = {}
 
-        def measured(side: str) -> tuple[float, float, float]:
+        def measured(side: str) -> Usage:
             return with_peak(lambda: results.update({side: sides[side](strings)}), on_gpu)
 
         found = interleaved({side: (lambda side=side: measured(side)) for side in sides}, args.rounds)

@@ -23,6 +23,7 @@ import os
 import re
 import shlex
 import sys
+from typing import cast
 
 from squadlib.console import (
     EXIT_BLOCKED,
@@ -36,7 +37,7 @@ from squadlib.console import (
 from squadlib.data import load_squad
 from squadlib.files import atomic_write, check_output_path
 from squadlib.sentences import MAX_SENTENCE_CHARS
-from squadlib.translation.batches import translate_in_batches
+from squadlib.translation.batches import CPU_TOKENS, GPU_TOKENS, translate_in_batches
 from squadlib.translation.cache import Cache, open_cache
 from squadlib.translation.canaries import choose_canaries
 from squadlib.translation.chat import ChatSettings
@@ -50,7 +51,7 @@ from squadlib.translation.document import (
     translated_document,
     write_document,
 )
-from squadlib.translation.engines import ModelSettings, ServerSettings
+from squadlib.translation.engines import LocalBackend, ModelSettings, ServerSettings
 from squadlib.translation.json_server import base_url_fault
 from squadlib.translation.memory import MemorySettings
 from squadlib.translation.pace import StillBlockedError
@@ -94,7 +95,7 @@ def translate_strings(
     if isinstance(settings, ServerSettings):
         return translate_by_web(backend, cache, todo, canaries, settings, advice)
     if isinstance(settings, ModelSettings):
-        return translate_in_batches(backend, cache, strings, settings.batch_size)
+        return translate_in_batches(cast(LocalBackend, backend), cache, strings, settings.batch_size)
     cache.put(dict(zip(strings, backend.translate(strings), strict=True)))
     return {}
 
@@ -190,7 +191,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--source_code", metavar="CODE", help="the model's own code, e.g. eng_Latn (default: --source_lang)")
     add("--target_code", metavar="CODE", help="the model's own code, e.g. nld_Latn (default: --target_lang)")
     add("--num_beams", type=int, help=f"1 is about three times as fast and a little worse ({defaults('num_beams')})")
-    add("--batch_size", type=int, help=f"strings a batch; lower it if memory runs out ({defaults('batch_size')})")
+    tokens = f"{GPU_TOKENS:,} tokens on a GPU, {CPU_TOKENS:,} on a CPU, beams counted, halved when memory runs out"
+    add("--batch_size", type=int, help=f"strings a batch (default: as many as are {tokens})")
     add("--bf16", action="store_true", help="16-bit weights: Ampere GPUs and newer, recent CPUs")
     add("--fp16", action="store_true", help="16-bit weights for any GPU")
     add("--no_cuda", action="store_true", help="stay on the CPU")

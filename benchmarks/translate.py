@@ -1,12 +1,9 @@
-"""How many requests and how much time translate_squad.py needs, beside the plain loop; and what batching brings.
+"""How many requests and how much time translate_squad.py needs, beside the plain loop.
 
     python benchmarks/translate.py web --input_file dev-v2.0.json --latency 0.1
     python benchmarks/translate.py plan --input_file dev-v2.0.json
-    OMP_NUM_THREADS=1 python benchmarks/translate.py local --input_file dev-v2.0.json
 
-`web` asks a stand-in page on loopback with a fixed latency; `plan` scales dry runs to the whole of SQuAD 2.0; `local`
-(needs sentencepiece, and ctranslate2 for its part) uses a Marian of true size with random weights, whose output is made
-as long as the longest input of a batch.
+`web` asks a stand-in page on loopback with a fixed latency; `plan` scales dry runs to the whole of SQuAD 2.0.
 """
 
 from __future__ import annotations
@@ -15,7 +12,6 @@ import argparse
 import collections
 import json
 import os
-import random
 import re
 import subprocess
 import sys
@@ -32,14 +28,10 @@ from squadlib.translation.canaries import CANARIES  # noqa: E402
 from squadlib.translation.chat import ChatSettings  # noqa: E402
 from squadlib.translation.context import text_of  # noqa: E402
 from squadlib.translation.document import Wanted, flat, strings_by_paragraph, strings_of  # noqa: E402
-from squadlib.translation.engines import ModelSettings  # noqa: E402
-from squadlib.translation.local_models import LocalModel  # noqa: E402
-from squadlib.translation.transformers_model import HfBackend  # noqa: E402
 from squadlib.translation.web import WebSettings, pack_requests  # noqa: E402
 
 FULL_FILES = (19_035, 130_319), (1_204, 11_873)  # paragraphs and questions of SQuAD 2.0, train and dev
 FULL_CONTEXTS = sum(contexts for contexts, _ in FULL_FILES)
-VOCAB_SIZE = 58_101  # of opus-mt-en-nl and most other Marian models
 
 
 def benchmark_web(args: argparse.Namespace) -> None:
@@ -209,105 +201,16 @@ def plan_chat(documents: list[dict]) -> None:
     print("openai, all of SQuAD 2.0: " + ", ".join(f"{amount:,} {unit}" for unit, amount in totals.items()))
 
 
-def make_marian(folder: str, strings: list[str]) -> None:
-    """A MarianMT of the size of opus-mt-en-nl (77 M parameters) with random weights, its vocabulary learned here."""
-    import shutil
-
-    import sentencepiece
-    import torch
-    from transformers import MarianConfig, MarianMTModel, MarianTokenizer
-
-    options = {"vocab_size": 8000, "hard_vocab_limit": False, "eos_id": 0, "unk_id": 1, "bos_id": -1, "pad_id": -1}
-    prefix = f"{folder}/learned"
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(strings), model_prefix=prefix, minloglevel=2, **options
-    )
-    pieces = sentencepiece.SentencePieceProcessor(model_file=f"{prefix}.model")
-    vocab = {pieces.id_to_piece(number): number for number in range(len(pieces))}
-    vocab |= {f"unused{number}": number for number in range(len(pieces), VOCAB_SIZE - 1)} | {"<pad>": VOCAB_SIZE - 1}
-    for name in ("source.spm", "target.spm"):
-        shutil.copy(f"{prefix}.model", f"{folder}/{name}")
-    Path(folder, "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
-    files = {
-        "source_spm": f"{folder}/source.spm",
-        "target_spm": f"{folder}/target.spm",
-        "vocab": f"{folder}/vocab.json",
-    }
-    MarianTokenizer(**files, source_lang="en", target_lang="nl").save_pretrained(folder)
-    sizes = {"encoder_layers": 6, "encoder_attention_heads": 8, "encoder_ffn_dim": 2048}
-    sizes |= {name.replace("encoder", "decoder"): size for name, size in sizes.items()}
-    special = {"pad_token_id": VOCAB_SIZE - 1, "decoder_start_token_id": VOCAB_SIZE - 1, "eos_token_id": 0}
-    torch.manual_seed(0)
-    config = MarianConfig(
-        vocab_size=VOCAB_SIZE, d_model=512, max_position_embeddings=512, activation_function="swish", **sizes, **special
-    )
-    MarianMTModel(config).save_pretrained(folder)
-
-
-def benchmark_local(args: argparse.Namespace) -> None:
-    """Strings and tokens a second: one by one, batches in file order, batches by length; then CTranslate2."""
-    from squadlib.translation.ctranslate2_model import Ct2Backend  # here, because the package is optional
-
-    document = load_squad(args.input_file[0])
-    strings = [string for group in strings_by_paragraph(document) for string in group]
-    with tempfile.TemporaryDirectory() as folder:
-        make_marian(folder, strings)
-        strings = random.Random(0).sample(strings, args.strings)
-        by_length = sorted(strings, key=len)
-        backend = HfBackend(ModelSettings("hf", folder, "en", "nl", args.num_beams, dtype=args.dtype))
-        print(f"{len(strings)} strings, beams {args.num_beams}, {args.dtype} on {backend.model.device}")
-        one = measure("transformers, one by one", backend, strings[: args.one_by_one], 1, None)
-        measure(f"batches of {args.batch_size}, file order", backend, strings, args.batch_size, one)
-        hf = measure(f"batches of {args.batch_size}, by length", backend, by_length, args.batch_size, one)
-        for kind in ("float32", "int8"):
-            converted = f"{folder}/{kind}"
-            convert(folder, converted, kind)
-            engine = Ct2Backend(ModelSettings("ct2", converted, "en", "nl", args.num_beams))
-            faster = measure(f"CTranslate2 {kind}, by length", engine, by_length, args.batch_size, one)
-            print(f"    {faster / hf:.1f} × transformers by length")
-
-
-def convert(folder: str, converted: str, kind: str) -> None:
-    """The folder for --backend ct2, as README.md says."""
-    from ctranslate2.converters import TransformersConverter
-
-    files = ["source.spm", "target.spm", "vocab.json", "tokenizer_config.json"]
-    TransformersConverter(folder, copy_files=files).convert(converted, quantization=kind)
-
-
-def measure(name: str, backend: LocalModel, strings: list[str], batch_size: int, base: float | None) -> float:
-    """Print and return strings a second; every batch generates as many tokens as its longest input has.
-
-    On a CPU seconds of computing count, so that other work on the machine does not; set OMP_NUM_THREADS=1.
-    """
-    clock = time.process_time if "cpu" in str(backend.model.device) else time.perf_counter
-    backend.generation_lengths = lambda num_tokens: (num_tokens, num_tokens)
-    tokens = sum(len(backend.tokenizer(string).input_ids) for string in strings)
-    backend.translate(strings[:1])
-    started = clock()
-    for first in range(0, len(strings), batch_size):
-        backend.translate(strings[first : first + batch_size])
-    seconds = clock() - started
-    speed = len(strings) / seconds
-    times = f"  {speed / base:5.1f} ×" if base else ""
-    print(f"{name:<34}{speed:8.2f} strings/s{tokens / seconds:9.0f} tokens/s{times}", flush=True)
-    return speed
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["web", "server", "plan", "local"])
+    parser.add_argument("what", choices=["web", "server", "plan"])
     parser.add_argument("--input_file", nargs="+", required=True)
     parser.add_argument("--latency", type=float, default=0.1, help="web, server: seconds an answer takes")
     parser.add_argument("--workers", type=int, default=64, help="server: requests on their way")
     parser.add_argument("--paragraphs", type=int, default=40, help="web: paragraphs of the first article")
-    parser.add_argument("--strings", type=int, default=128, help="local, server: strings to translate")
-    parser.add_argument("--one_by_one", type=int, default=32, help="local: strings to measure one by one")
-    parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument("--num_beams", type=int, default=4)
-    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--strings", type=int, default=128, help="server: strings to translate")
     args = parser.parse_args()
-    modes = {"web": benchmark_web, "server": benchmark_server, "plan": benchmark_plan, "local": benchmark_local}
+    modes = {"web": benchmark_web, "server": benchmark_server, "plan": benchmark_plan}
     modes[args.what](args)
 
 

@@ -131,6 +131,11 @@ def escape_markdown(text: str) -> str:
     return MARKDOWN.sub(lambda found: f"&#{ord(found[0])};", " ".join(text.split()))
 
 
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Of a GPU or of the CPU; torch and CTranslate2 tell it by their words alone."""
+    return any(words in str(error) for words in ("out of memory", "can't allocate memory", "ALLOC_FAILED"))
+
+
 @contextlib.contextmanager
 def torch_errors_explained() -> Iterator[None]:
     """One sentence for the RuntimeErrors of torch that are not bugs: no memory, a GPU too old, a process that ended."""
@@ -140,7 +145,7 @@ def torch_errors_explained() -> Iterator[None]:
         text = str(error)
         if "no kernel image" in text:
             raise SquadError("this build of torch has no code for this GPU; the README says which one has") from error
-        if "out of memory" in text or "can't allocate memory" in text:
+        if is_out_of_memory(error):
             raise SquadError(
                 f"memory ran out ({text.splitlines()[0][:200]}); lower --per_gpu_train_batch_size and raise "
                 "--gradient_accumulation_steps by the same factor, or lower --per_gpu_eval_batch_size"

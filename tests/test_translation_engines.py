@@ -15,7 +15,7 @@ from translation_server import reverse_words
 from translations import all_strings, assert_all_right, run_translate, write_memory
 
 from squadlib.console import SquadError
-from squadlib.translation.batches import translate_in_batches
+from squadlib.translation.batches import CPU_TOKENS, GPU_TOKENS, batch_tokens, translate_in_batches
 from squadlib.translation.cache import Cache
 from squadlib.translation.engines import ModelSettings
 from squadlib.translation.memory import MemoryBackend, MemorySettings
@@ -117,20 +117,55 @@ def test_a_string_that_is_too_long_for_the_model_is_missing_and_the_rest_is_not(
     assert targets[1] == "" and targets[0] and targets[2]
 
 
-class Dictionary:
-    """A local engine that runs out of memory on more than four strings and cannot translate "flour"."""
+def test_a_translation_does_not_depend_on_what_else_is_in_the_batch(tiny_backend):
+    """Random weights babble until they are stopped: alone and beside others after the same number of tokens."""
+    import torch
 
-    def __init__(self):
-        self.batches = []
+    torch.manual_seed(0)
+    for weight in tiny_backend.model.parameters():
+        torch.nn.init.normal_(weight, std=0.3)
+    tiny_backend.generation_lengths = lambda num_tokens: (0, num_tokens + 4)
+    words = sorted({word for string in all_strings() for word in string.split()})
+    encoded = tiny_backend.encode([" ".join(words[first : first + 1 + first % 9]) for first in range(len(words) - 9)])
+    together, alone = tiny_backend.generate(encoded), [tiny_backend.generate([ids])[0] for ids in encoded]
+    pad, end = tiny_backend.tokenizer.pad_token_id, tiny_backend.tokenizer.eos_token_id
+    for ids, output in zip(encoded, together, strict=True):
+        assert end in output[1 : len(ids) + 5] and set(output[len(ids) + 5 :]) <= {pad}
+    same = sum(long[: len(short)] == short for long, short in zip(together, alone, strict=True))
+    assert len(encoded) > 30 and same >= len(encoded) - 1  # a tie may be rounded otherwise
+
+
+def test_a_translation_ends_no_sooner_than_it_may(tiny_backend):
+    encoded = tiny_backend.encode(["flour", *all_strings()])
+    tiny_backend.generation_lengths = lambda num_tokens: (num_tokens + 3, num_tokens + 3)
+    pad = tiny_backend.tokenizer.pad_token_id
+    outputs = tiny_backend.generate(encoded)
+    found = [sum(token != pad for token in output[1:]) for output in outputs]
+    assert found == [len(ids) + 3 for ids in encoded]
+
+
+class Dictionary:
+    """A local engine, a word a token. It cannot translate "flour"; above so many rows × tokens its memory ends."""
+
+    on_gpu = False
+
+    def __init__(self, memory=float("inf"), num_beams=1):
+        self.memory, self.num_beams, self.batches, self.failures = memory, num_beams, [], 0
+
+    def num_tokens(self, strings):
+        return [len(string.split()) for string in strings]
 
     def translate(self, strings):
-        if len(strings) > 4:
-            raise RuntimeError("CUDA out of memory. Tried to allocate")
+        if len(strings) * max(self.num_tokens(strings)) * self.num_beams > self.memory:
+            import torch
+
+            self.failures += 1
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         self.batches.append(strings)
         return ["" if string == "flour" else reverse_words(string) for string in strings]
 
 
-def test_local_batches_are_sorted_by_length_halved_when_memory_runs_out_and_stored():
+def test_local_batches_hold_strings_of_like_length_and_are_stored():
     strings = all_strings()
     cache = Cache(":memory:", "hf x", "en", "nl")
     cache.put({strings[0]: "known"})
@@ -141,8 +176,54 @@ def test_local_batches_are_sorted_by_length_halved_when_memory_runs_out_and_stor
     assert stored == {s: reverse_words(s) for s in strings if s != "flour"} | {strings[0]: "known"}
     asked = [string for batch in engine.batches for string in batch]
     assert sorted(asked) == sorted(strings[1:])
-    spans = sorted((min(map(len, batch)), max(map(len, batch))) for batch in engine.batches)
+    spans = sorted((min(found), max(found)) for found in map(engine.num_tokens, engine.batches))
     assert all(left[1] <= right[0] for left, right in itertools.pairwise(spans))
+    assert max(map(len, engine.batches)) == 5
+
+
+def many_strings(number=3000, longest=300):
+    """From one word to many, as different as their numbers."""
+    return [" ".join(f"w{index}.{word}" for word in range(1 + index % longest)) for index in range(number)]
+
+
+@pytest.mark.parametrize(("num_beams", "on_gpu"), [(1, False), (4, False), (4, True)])
+def test_a_batch_holds_as_many_strings_as_its_tokens_allow_beams_counted(num_beams, on_gpu):
+    engine, strings = Dictionary(num_beams=num_beams), many_strings()
+    engine.on_gpu = on_gpu
+    assert translate_in_batches(engine, Cache(":memory:", "hf x", "en", "nl"), strings, None) == {}
+    assert sorted(string for batch in engine.batches for string in batch) == sorted(strings)
+    most = GPU_TOKENS if on_gpu else CPU_TOKENS
+    sizes = [(batch_tokens(len(b), max(engine.num_tokens(b))) * num_beams, len(b)) for b in engine.batches]
+    assert max(tokens for tokens, _ in sizes) <= most
+    assert sorted(tokens for tokens, _ in sizes)[1] > 0.75 * most  # all but the last one are full
+    assert max(size for _, size in sizes) > 5 * min(size for _, size in sorted(sizes)[1:])
+
+
+@pytest.mark.parametrize("batch_size", [None, 64])
+def test_out_of_memory_halves_the_batches_that_follow_with_one_line_each(batch_size, caplog):
+    engine, strings, cache = Dictionary(memory=300), many_strings(400, 60), Cache(":memory:", "hf x", "en", "nl")
+    assert translate_in_batches(engine, cache, strings, batch_size) == {}
+    assert cache.get(strings) == {string: reverse_words(string) for string in strings}
+    lines = [record.message for record in caplog.records if "memory ran out at" in record.message]
+    assert 1 <= engine.failures == len(lines) <= 6  # and no batch of the old size is tried again
+    assert all("halves from here" in line for line in lines)
+
+
+def test_a_single_string_without_memory_is_one_sentence_and_the_rest_is_kept(monkeypatch):
+    monkeypatch.setattr("random.shuffle", list.reverse)  # the longest last
+    strings, cache = ["one two", "a b c d e f"], Cache(":memory:", "hf x", "en", "nl")
+    with pytest.raises(SquadError, match="at a single string of 6 tokens, 'a b c d e f'; lower --num_beams"):
+        translate_in_batches(Dictionary(memory=5), cache, strings, None)
+    assert cache.get(strings) == {"one two": reverse_words("one two")}
+
+
+def test_another_error_of_the_engine_is_not_taken_for_a_lack_of_memory():
+    class Broken(Dictionary):
+        def translate(self, strings):
+            raise RuntimeError("device-side assert triggered")
+
+    with pytest.raises(RuntimeError, match="device-side"):
+        translate_in_batches(Broken(), Cache(":memory:", "hf x", "en", "nl"), ["one", "two"], None)
 
 
 def test_hf_through_the_command_and_the_cache_of_another_beam_size(tiny_model, tmp_path):

@@ -17,10 +17,10 @@ class Ct2Backend(LocalModel):
         kind = "default" if settings.dtype == "float32" else settings.dtype  # default: as converted
         device = settings.device or "auto"
         self.model = ctranslate2.Translator(settings.model_name_or_path, device=device, compute_type=kind)
-        self.max_tokens = 512
+        self.max_tokens, self.on_gpu = 512, self.model.device != "cpu"
 
     def generate(self, encoded: list[list[int]]) -> list[list[int]]:
-        least, most = self.generation_lengths(max(map(len, encoded)))
+        least, most = self.generation_lengths(max(map(len, encoded)))  # it knows no limits for each string
         results = self.model.translate_batch(
             [self.tokenizer.convert_ids_to_tokens(ids) for ids in encoded],
             beam_size=self.num_beams,

@@ -18,6 +18,17 @@ class Backend(Protocol):
         ...
 
 
+class LocalBackend(Backend, Protocol):
+    """A model on this machine: it is given many strings at once, and may run out of memory."""
+
+    num_beams: int
+    on_gpu: bool
+
+    def num_tokens(self, strings: list[str]) -> list[int]:
+        """Of each string, as the model reads it."""
+        ...
+
+
 @dataclass(frozen=True)
 class ModelSettings:
     """A model on this machine: hf runs it through transformers, ct2 through CTranslate2."""
@@ -27,7 +38,7 @@ class ModelSettings:
     source_code: str  # the model's own: en, or eng_Latn for NLLB
     target_code: str
     num_beams: int = 4
-    batch_size: int = 32  # strings
+    batch_size: int | None = None  # strings; None: by tokens, as batches.py says
     dtype: str = "float32"  # or float16, bfloat16
     device: str | None = None  # None: a GPU where there is one
 

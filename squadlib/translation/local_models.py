@@ -9,11 +9,14 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from squadlib.console import SquadError
 from squadlib.translation.engines import ModelSettings
 
+AT_ONCE = 1000  # strings that are cut into tokens at once; the tokenizer's own record of each is large
+
 
 class LocalModel(ABC):
     """A model of one language pair (MarianMT: opus-mt-en-nl) or of many (NLLB, M2M100). A call is one batch."""
 
     max_tokens: int  # that the model takes
+    on_gpu: bool
 
     def __init__(self, settings: ModelSettings) -> None:
         self.num_beams = settings.num_beams
@@ -31,7 +34,7 @@ class LocalModel(ABC):
 
     @abstractmethod
     def load(self, settings: ModelSettings) -> None:
-        """Load the model and set max_tokens."""
+        """Load the model; set max_tokens and on_gpu."""
 
     @abstractmethod
     def generate(self, encoded: list[list[int]]) -> list[list[int]]:
@@ -58,9 +61,16 @@ class LocalModel(ABC):
         ids = self.tokenizer.convert_tokens_to_ids(tokens)
         return ids if isinstance(ids, list) else [ids]
 
+    def encode(self, strings: list[str]) -> list[list[int]]:
+        return self.tokenizer([self.prefix + string for string in strings]).input_ids if strings else []
+
+    def num_tokens(self, strings: list[str]) -> list[int]:
+        parts = (strings[first : first + AT_ONCE] for first in range(0, len(strings), AT_ONCE))
+        return [len(ids) for part in parts for ids in self.encode(part)]
+
     def translate(self, strings: list[str]) -> list[str]:
         """One batch. A string that is too long for the model comes back as ""."""
-        encoded = [self.tokenizer(self.prefix + string).input_ids for string in strings]
+        encoded = self.encode(strings)
         fit = [index for index, ids in enumerate(encoded) if len(ids) <= self.max_tokens]
         targets = [""] * len(strings)
         if fit:
@@ -70,5 +80,5 @@ class LocalModel(ABC):
         return targets
 
     def generation_lengths(self, num_tokens: int) -> tuple[int, int]:
-        """(least, most) tokens to generate for a longest input of num_tokens: a model may babble on for ever."""
+        """(least, most) tokens to generate for an input of num_tokens: a model may babble on for ever."""
         return 0, min(self.max_tokens - 1, 2 * num_tokens + 20)

@@ -26,6 +26,8 @@ class LocalModel(ABC):
                 trust_remote_code=False,  # the library's default is to ask
             )
             self.load(settings)
+        except ImportError:  # table.py names the package
+            raise
         except Exception as error:  # of safetensors, CTranslate2 and the tokenizers' Rust core each has its own
             reason = " ".join(str(error).split())[:200]
             message = f"{settings.model_name_or_path}: no translation model that can be loaded ({reason})"

@@ -34,6 +34,7 @@ TARGETS = {  # module: its tests
     "squadlib/model/answer_text.py": "test_answer_text test_decoding test_golden",
     "squadlib/training/plan.py": "test_plan test_loop test_objective test_many_files test_run_squad",
     "squadlib/training/optimisation.py": "test_optimisation test_objective test_recorded test_loop test_processes",
+    "squadlib/training/recorded.py": "test_recorded",
     "squadlib/training/checkpoints.py": "test_checkpoints test_power_cut test_output_on_disk test_bad_input",
     "squadlib/training/state.py": "test_state test_resume test_checkpoints test_processes",
     "squadlib/files.py": "test_files test_power_cut test_output_on_disk test_published_files test_data",

@@ -70,6 +70,11 @@ def test_every_side_is_measured_beside_ours(report):
     assert rows["a step of ours, bfloat16"][0]["KiB to the device a step"] > 1
 
 
+def test_sides_behind_the_time_are_left_out(report):
+    code, _, rows = report("machine", "speed", "--minutes", "0")
+    assert code == 0 and {row.get("what") for row in rows["training, batch 2, 384/128"]} == {"left out, the time is over"}
+
+
 def test_whole_runs_are_given_flags_that_exist(report, monkeypatch):
     said = []
 

@@ -358,23 +358,30 @@ def nondeterministic(work: Work, batches: list[np.ndarray]) -> dict[str, Any]:
 
 
 def out_of_memory(work: Work, report: Report) -> None:
+    """Gradients of a large batch where a fiftieth of the memory may be used."""
     with report.section("memory") as rows:
-        if work.device.type != "cuda":
-            rows.append({"what": "out of memory in one sentence", "found": "needs a GPU"})
-            return
+        what = {"what": "out of memory in one sentence"}
         updater, (batch,) = work.updater("float32"), work.batches(min(256, len(work.windows)), 1)
-        torch.cuda.empty_cache()
-        torch.cuda.set_per_process_memory_fraction(0.02)
+        if not limit_memory(work, 0.02):
+            rows.append(what | {"found": "needs a GPU"})
+            return
         try:
             with torch_errors_explained():
                 updater.gradients([batch])
-            rows.append({"what": "out of memory in one sentence", "found": "it did not run out", "right": False})
+            rows.append(what | {"found": "it did not run out", "right": False})
         except SquadError as error:
-            right = str(error).startswith("memory ran out (")
-            rows.append({"what": "out of memory in one sentence", "found": str(error)[:120], "right": right})
+            rows.append(what | {"found": str(error)[:120], "right": str(error).startswith("memory ran out (")})
         finally:
-            torch.cuda.set_per_process_memory_fraction(1.0)
-            torch.cuda.empty_cache()
+            limit_memory(work, 1.0)
+
+
+def limit_memory(work: Work, share: float) -> bool:
+    """Let torch have this share of the device's memory; False where that cannot be said."""
+    if work.device.type != "cuda":
+        return False
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(share)
+    return True
 
 
 def resume(work: Work, report: Report) -> None:

@@ -62,6 +62,21 @@ def test_each_fault_is_a_line_and_ends_nothing(report, recorder, monkeypatch):
     assert all(row["windows/s"] > 0 for row in rows["evaluation and answering"])
 
 
+@pytest.mark.parametrize("reason", ["CUDA out of memory. Tried to allocate 2 GiB", None])
+def test_memory_that_runs_out_is_one_sentence(report, monkeypatch, reason):
+    def gradients(updater, batches):
+        if reason:
+            raise on_gpu.torch.OutOfMemoryError(reason)
+
+    limits = []
+    monkeypatch.setattr(on_gpu, "limit_memory", lambda work, share: limits.append(share) or True)
+    monkeypatch.setattr(on_gpu.Updater, "gradients", gradients)
+    code, _, rows = report("out_of_memory")
+    (row,) = rows["memory"]
+    assert (code, row["right"], limits) == (0 if reason else 1, bool(reason), [0.02, 1.0])
+    assert reason is None or "CUDA out of memory" in row["found"]
+
+
 def test_every_side_is_measured_beside_ours(report):
     code, _, rows = report("machine", "speed")
     sides = rows["training, batch 2, 384/128"]
@@ -72,7 +87,9 @@ def test_every_side_is_measured_beside_ours(report):
 
 def test_sides_behind_the_time_are_left_out(report):
     code, _, rows = report("machine", "speed", "--minutes", "0")
-    assert code == 0 and {row.get("what") for row in rows["training, batch 2, 384/128"]} == {"left out, the time is over"}
+    assert code == 0 and {row.get("what") for row in rows["training, batch 2, 384/128"]} == {
+        "left out, the time is over"
+    }
 
 
 def test_whole_runs_are_given_flags_that_exist(report, monkeypatch):

@@ -11,6 +11,7 @@ from tiny_runs import FOLDER, tiny_runner, trained
 
 from squadlib.model.layout import LONGEST, PADDING_FREE
 from squadlib.model.loading import load_config, load_model
+from squadlib.training import optimisation
 from squadlib.training.optimisation import Updater, clip_and_step
 from squadlib.training.plan import TrainingSettings
 from squadlib.training.processes import Processes
@@ -57,6 +58,24 @@ def test_shares_of_an_uneven_batch_count_by_their_windows(windows, sizes):
     losses, shares = zip(*(loss_and_gradients(rank, 2) for rank in (0, 1)), strict=True)
     assert float(sum(losses)) == pytest.approx(float(loss), rel=1e-5)
     assert (sum(shares) / 2 - gradients).abs().max() < 1e-5 * gradients.abs().max()
+
+
+def test_what_counts_for_nothing_is_one_window(windows, monkeypatch):
+    """Of a process without a share, and of the exchange before the first step."""
+    runner = tiny_runner(windows, LONGEST)
+    updater = Updater(runner, windows, TrainingSettings("out", weight_decay=0.1), Processes(0, 1, torch.device("cpu")))
+    sizes, loss_of = [], optimisation.window_loss
+
+    def window_loss(runner, windows, indices, *rest):
+        sizes.append(len(indices))
+        return loss_of(runner, windows, indices, *rest)
+
+    monkeypatch.setattr(optimisation, "window_loss", window_loss)
+    updater.processes, updater.parallel = Processes(3, 4, torch.device("cpu")), Alone(runner.model)
+    updater.gradients([np.arange(3)])
+    updater.processes = Processes(0, 4, torch.device("cpu"))
+    updater._settle_sums()
+    assert sizes == [1, 1]
 
 
 @pytest.mark.parametrize("exact", [True, False])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -73,6 +75,13 @@ def test_a_recording_that_does_not_see_the_new_batch_is_thrown_away(windows, rec
     plain, ours = make_updater(windows, False), make_updater(windows)
     assert train(ours, updates) == [pytest.approx(pair, rel=1e-4) for pair in train(plain, updates)]
     assert "the loss of a recording is" in caplog.text
+
+
+def test_a_loss_of_nothing_at_all_is_recorded(recorder):
+    recorder.updater = SimpleNamespace(optimizer=SimpleNamespace(state={}), parameters=[])
+    twice = recorded.Recorded(lambda batch: batch["x"] * 2, lambda batch: batch["x"] * 2)
+    assert [float(twice({"x": torch.tensor(value)})) for value in (1.0, 0.0, 3.0)] == [2, 0, 6]
+    assert recorder.traces[0].replays == 2
 
 
 class Asked(TorchDispatchMode):

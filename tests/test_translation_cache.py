@@ -17,7 +17,7 @@ from conftest import ROOT
 from translations import FAST, assert_all_right, make_document, run_translate, stored_strings, write
 
 from squadlib.console import SquadError
-from squadlib.translation.cache import Cache, open_cache
+from squadlib.translation.cache import LOCK_SECONDS, Cache, open_cache
 
 
 def test_cache_never_mixes_backends_or_languages(tmp_path):
@@ -188,3 +188,25 @@ def test_a_new_cache_waits_for_its_turn_to_log_ahead(monkeypatch):
     assert database.calls == -1
     with pytest.raises(sqlite3.OperationalError, match="disk"):
         Cache._log_ahead(SimpleNamespace(database=Busy(1, "disk I/O error")))
+
+
+def test_a_locked_file_is_given_up_when_the_time_is_over(monkeypatch):
+    moments = iter([0, LOCK_SECONDS, LOCK_SECONDS + 1])
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(time, "monotonic", lambda: next(moments))
+    database = Busy(9, "database is locked")
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        Cache._log_ahead(SimpleNamespace(database=database))
+    assert database.calls == 7
+
+
+def test_an_sqlite_that_does_not_wait_for_the_disk_by_itself_is_made_to(tmp_path, monkeypatch):
+    def connect(*args, **options):
+        database = open_database(*args, **options)
+        database.execute("PRAGMA synchronous = NORMAL")  # as it may be built
+        return database
+
+    open_database = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    cache = Cache(str(tmp_path / "cache.sqlite"), "mtranslate", "en", "nl")
+    assert cache.database.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL

@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, NoReturn
@@ -23,6 +24,8 @@ EXIT_INTERRUPTED, EXIT_BROKEN_PIPE, EXIT_TERMINATED = 130, 141, 143  # 128 + sig
 MARKDOWN = re.compile(r"[][\\`*{}<>&|~$#!:@]|(?<![^\W_])_|_(?![^\W_])")  # what has a meaning; "_" has none in a word
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
+# Its own lock is for several processes too, and stays behind when one ends at once: Python 3.14 warns of that.
+tqdm.set_lock(threading.RLock())
 
 logger = logging.getLogger("squadlib")  # one for the whole toolkit; setup_logging gives it the script's name
 

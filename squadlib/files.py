@@ -23,6 +23,7 @@ from squadlib.console import NO_SPACE, SquadError, describe_os_error
 JsonObject = dict[str, Any]  # as parsed
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # as JSON writes one: half of a pair, or one of its two
 MAX_DEPTH = 100  # of JSON, whose writer gives up at about 1,000; a SQuAD file has 9 levels
+TOO_DEEP = f"it is nested more than {MAX_DEPTH} levels deep"
 BROKEN_DISK = {errno.EIO} | NO_SPACE  # other errors of syncing a folder: it cannot be done here
 LOCK_FILE = ".run_squad.lock"  # in an output_dir; it stays there, empty
 
@@ -127,7 +128,7 @@ def read_json(path: str) -> Any:
         cut = "; the file looks cut off, download or make it again" if at_end else ""
         place = f"line {error.lineno} column {error.colno}"
         raise SquadError(f"{path}: not valid JSON at {place}: {error.msg}{cut}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise SquadError(f"{path}: not usable JSON: {error}") from error
 
 
@@ -137,7 +138,7 @@ def read_json_lines(path: str) -> Iterator[tuple[int, Any]]:
         if line.strip():
             try:
                 yield number, parse_json(line, f"{path}: line {number}")
-            except (ValueError, RecursionError) as error:
+            except ValueError as error:
                 raise SquadError(f"{path}: line {number} is not JSON ({error}); each line is one question") from error
 
 
@@ -176,7 +177,7 @@ def decode(raw: bytes, path: str) -> str:
 
 
 def parse_json(text: str, place: str) -> Any:
-    """The parsed text, which can be written again. Raises ValueError or RecursionError for what is no JSON.
+    """The parsed text, which can be written again. Raises ValueError for what is no JSON.
 
     Raises SquadError for what Python reads but no file can hold: half a surrogate pair ("\\ud800"), a number beyond
     all floats (1e999).
@@ -188,7 +189,10 @@ def parse_json(text: str, place: str) -> Any:
             infinite.append(number)
         return value
 
-    content = json.loads(text, parse_constant=_refuse_constant, parse_float=parse_float)
+    try:
+        content = json.loads(text, parse_constant=_refuse_constant, parse_float=parse_float)
+    except RecursionError as error:  # whose words are others in each Python
+        raise ValueError(TOO_DEEP) from error
     _refuse_deep(content)
     if infinite or SURROGATE.search(text):
         _refuse_unwritable(content, place)
@@ -205,7 +209,7 @@ def _refuse_deep(content: Any) -> None:
         below = (node.values() if isinstance(node, dict) else node for node in level if isinstance(node, (dict, list)))
         level = [node for nodes in below for node in nodes]
     if level:
-        raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep")
+        raise ValueError(TOO_DEEP)
 
 
 def _refuse_unwritable(content: Any, place: str) -> None:

@@ -5,11 +5,19 @@ from __future__ import annotations
 import errno
 import subprocess
 import sys
+import threading
 
 import pytest
 from conftest import ROOT
 
-from squadlib.console import SquadError, describe_os_error, duration, escape_markdown, torch_errors_explained
+from squadlib.console import (
+    SquadError,
+    describe_os_error,
+    duration,
+    escape_markdown,
+    progress_bar,
+    torch_errors_explained,
+)
 
 
 @pytest.mark.parametrize(
@@ -26,6 +34,7 @@ def test_errors_of_torch_that_are_no_bugs_are_one_sentence(error, sentence):
 
 SCRIPT = """
 import sys
+import threading
 from squadlib.console import SquadError, logger, script_main, setup_logging
 
 @script_main
@@ -73,3 +82,8 @@ def test_full_disk_is_told_in_every_form_that_systems_have():
 
 def test_markdown_in_a_text_is_escaped_but_snake_case_stays():
     assert escape_markdown("a_b *c*\n_d_") == "a_b &#42;c&#42; &#95;d&#95;"
+
+
+def test_progress_bars_leave_no_semaphore_behind_a_process_that_ends_at_once():
+    """Python 3.14 warned of one at the end of each run: tqdm's own lock is for several processes too."""
+    assert isinstance(progress_bar().get_lock(), type(threading.RLock()))

@@ -134,7 +134,7 @@ def _parsed(line: bytes) -> JsonObject:
     """The line's JSON object, empty when it is none."""
     try:
         response = parse_json(line.decode(), "")
-    except (ValueError, RecursionError, SquadError):
+    except (ValueError, SquadError):
         return {}
     return response if isinstance(response, dict) else {}
 

@@ -62,7 +62,7 @@ class JsonServer:
             raise self.problem(status, headers, content)
         try:
             answer = parse_json(content.decode(), self.base_url)
-        except (ValueError, RecursionError, SquadError) as error:
+        except (ValueError, SquadError) as error:
             raise Hiccup(f"{self.base_url}: an answer that is not JSON: {self._shorten(repr(content[:80]))}") from error
         if not isinstance(answer, dict):
             raise Hiccup(f"{self.base_url}: expected a JSON object, found {self._shorten(repr(answer))}")

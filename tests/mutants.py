@@ -69,6 +69,7 @@ SURVIVORS = {  # (module, altered line): why no test can notice it
         ANSWER_TEXT,
         "begin, end = (self._place(place - basic.count(' ', 1, place), first) for place in (begin, end))",
     ): "a joined text does not begin with a space",
+    (OPTIMISATION, "self.gradients([np.zeros(2, np.int64)])"): "it counts for nothing",
     (PLAN, "plan = Plan(num_windows, batch_size, accumulation, 1)"): "the number is replaced two lines below",
     (PLAN, "return float(step) / float(max(2, warmup))"): "with a warm-up of 1 the only step before it is 0",
     (OPTIMISATION, "if len(batches) >= 1:"): "a division by 1",
@@ -91,7 +92,6 @@ SURVIVORS = {  # (module, altered line): why no test can notice it
     (COMPARISON, "block = max(2, MOST_DRAWN // len(sample.counts))"): "how much is drawn at a time",
     (CACHE, "own = dict(zip(part, part, strict=False))"): "both are the same list",
     (EVALUATOR, "matplotlib.rc('font', size=12)"): "the look of a plot",
-    (EVALUATOR, "axes.set(xlim=(0, 2), ylim=(0, 1.02), xlabel='Recall', ylabel='Precision')"): "the look of a plot",
     (FILES, "umask = os.umask(1)"): "it is set back in the next line",
 }
 

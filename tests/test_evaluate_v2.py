@@ -253,6 +253,15 @@ def test_histogram_tells_answerable_questions_from_others(tmp_path):
     assert (tmp_path / "new/folder/odds.png").exists()
 
 
+def test_axes_of_precision_and_recall_end_at_1(tmp_path):
+    plt, axes = mock.Mock(), mock.Mock()
+    plt.subplots.return_value = None, axes
+    evaluate_v2.plot_precision_recall(plt, str(tmp_path / "pr.png"), "exact", [1.0, 0.5], [0.0, 0.5])
+    assert axes.step.call_args.args == ([0.0, 0.5], [1.0, 0.5])
+    limits = axes.set.call_args.kwargs
+    assert (limits["xlim"], limits["xlabel"], limits["ylabel"]) == ((0, 1), "Recall", "Precision")
+
+
 def test_scores_file_and_interval(files, run_main):
     folder = files(data=squad(GOLDS), preds=PREDS)
     scores = folder / "scores.jsonl"

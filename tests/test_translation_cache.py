@@ -210,3 +210,9 @@ def test_an_sqlite_that_does_not_wait_for_the_disk_by_itself_is_made_to(tmp_path
     monkeypatch.setattr(sqlite3, "connect", connect)
     cache = Cache(str(tmp_path / "cache.sqlite"), "mtranslate", "en", "nl")
     assert cache.database.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+
+
+def test_what_sqlite_says_is_quoted_up_to_200_characters(tmp_path):
+    with pytest.raises(SquadError) as error, open_cache(str(tmp_path / "c.sqlite"), "mtranslate", "en", "nl"):
+        raise sqlite3.DatabaseError("x" * 300)
+    assert str(error.value).count("x") == 200 + str(tmp_path).count("x")

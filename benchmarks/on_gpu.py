@@ -265,9 +265,8 @@ def kernel_dropout(work: Work, dtype: torch.dtype | None, dropout: float) -> dic
     with torch.enable_grad():
         query.requires_grad_()
         first, second = (attend(work, query, query, value, dropout) == 0 for _ in range(2))
-    share = first.float().mean().item()
-    right = abs(share - dropout) < 0.01 and not torch.equal(first, second)
-    return {"share dropped": share, "two draws differ": not torch.equal(first, second), "right": right}
+    share, differ = first.float().mean().item(), not torch.equal(first, second)
+    return {"share dropped": share, "two draws differ": differ, "right": abs(share - dropout) < 0.01 and differ}
 
 
 def precision(work: Work, report: Report) -> None:
@@ -299,10 +298,10 @@ def outputs(work: Work, how: str, precision: str, batch: np.ndarray) -> dict[str
 
 
 def steps(work: Work, report: Report) -> None:
-    """Recorded steps, repeated runs, overflow, memory."""
+    """Recorded steps, repeated runs, dropout, overflow."""
     batches = work.batches(4, STEPS) * 2
     with report.section("steps") as rows:
-        for name in ("float32", "bfloat16", "float16"):
+        for name in PRECISIONS:
             plain = losses(work.updater(name, 0.0, graphs=False), batches)
             updater = work.updater(name, 0.0)
             found, again = losses(updater, batches), losses(work.updater(name, 0.0), batches)
@@ -310,12 +309,9 @@ def steps(work: Work, report: Report) -> None:
             recorded = len(updater.recorded.recordings) if updater.recorded else 0
             row = {"what": f"{name}: recorded as CUDA graphs", "found": f"{recorded} sizes", "loss off by": off}
             rows.append(row | {"right": off < 1e-2 and (recorded > 0 or work.device.type != "cuda")})
-            same = found == again
-            rows.append({"what": f"{name}: {len(batches)} steps twice, same bits", "found": same})
-        drawn = losses(work.updater("bfloat16"), batches[:1] * 5, learning_rate=0.0)
-        rows.append(
-            {"what": "dropout draws anew at each replay", "found": str(len(set(drawn))), "right": len(set(drawn)) == 5}
-        )
+            rows.append({"what": f"{name}: {len(batches)} steps twice, same bits", "found": found == again})
+        drawn = len(set(losses(work.updater("bfloat16"), batches[:1] * 5, learning_rate=0.0)))
+        rows.append({"what": "dropout draws anew at each replay", "found": str(drawn), "right": drawn == 5})
         rows.append(overflow(work, batches[0]))
         rows.append(nondeterministic(work, batches))
 
@@ -393,10 +389,9 @@ def resume(work: Work, report: Report) -> None:
         rows.append({"what": "twelve steps, twice: same weights", "found": whole == broken})
         (work.folder / "b" / "checkpoint-12").rename(work.folder / "checkpoint-12")
         resumed = run_squad(work, model, "b", "--max_steps", 12, "--save_steps", 6, "--resume")
-        right = whole == resumed or whole != broken
-        rows.append(
-            {"what": "six steps, and six more with --resume: same weights", "found": whole == resumed, "right": right}
-        )
+        same = whole == resumed
+        row = {"what": "six steps, and six more with --resume: same weights", "found": same}
+        rows.append(row | {"right": same or whole != broken})  # where a run has other bits each time, so has a resume
         first = work.folder / "first.json"
         save_model(work, work.folder / "large")
         words = [sys.executable, BENCHMARKS / "our_side.py", ROOT, "steps", first, 1, 0]
@@ -485,7 +480,7 @@ def our_side(
 def measure(
     work: Work, make: Callable[[], Callable[[np.ndarray], object]], batches: list[np.ndarray]
 ) -> dict[str, float]:
-    """Speed and memory of a side. The batches of the warm-up come again, so that what has to be recorded is."""
+    """Speed and memory of a side, which has made the same batches twice before, so that what is to be recorded is."""
     warmup, measured = batches[: work.args.warmup], batches[work.args.warmup :]
     cuda = work.device.type == "cuda"
     if cuda:
@@ -493,7 +488,7 @@ def measure(
         torch.cuda.reset_peak_memory_stats()
     step = make()
     started = time.perf_counter()
-    for batch in [*warmup, *measured, *measured]:  # every size is met and recorded
+    for batch in [*warmup, *measured, *measured]:
         step(batch)
     work.synchronize()
     warm = time.perf_counter() - started
@@ -543,9 +538,8 @@ def profile(work: Work, size: int) -> dict[str, Any]:
         for e in events:
             by_name[e.name[:60]] = by_name.get(e.name[:60], 0.0) + e.time_range.elapsed_us()
         total = sum(by_name.values())
-        found["most time in"] = "; ".join(
-            f"{n} {t / total:.0%}" for n, t in sorted(by_name.items(), key=lambda x: -x[1])[:6]
-        )
+        longest = sorted(by_name.items(), key=lambda pair: -pair[1])[:6]
+        found["most time in"] = "; ".join(f"{name} {time / total:.0%}" for name, time in longest)
     return found
 
 
